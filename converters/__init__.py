@@ -1,0 +1,1 @@
+"""Weights in, artifacts out: `python -m converters` or `netvlad-convert`."""

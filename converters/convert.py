@@ -1,0 +1,209 @@
+"""The pipeline: a source in, a folder of artifacts with their manifest out.
+
+The only module that knows readers, maps and writers.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from converters import children, formats, handoff, layermap, manifest
+from converters.checkpoint import Array, Checkpoint
+from converters.errors import ConversionError, EnvironmentFailure, MappingError
+from converters.recognise import spec_from
+from converters.sources import SourceFiles
+from converters.staging import replacing
+from converters.writers.options import WriteOptions
+from netvlad_keras.spec import NetVLADSpec
+
+__all__ = ["DEFAULT_FORMATS", "Request", "convert", "read", "weights_of"]
+
+DEFAULT_FORMATS = ("h5", "keras", "savedmodel", "onnx")
+
+#: Below this many bytes of weights two writers run at a time.
+_SMALL = 256 << 20
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to convert, and into what.
+
+    source     files, name and licence, as `converters.sources` gives them.
+    output     folder in which the artifact's own folder is made.
+    formats    keys of `converters.formats.ARTIFACTS`.
+    dimension  crop of a whitened descriptor, or None.
+    options    for the ONNX file.
+    command    as the user gave it, for the manifest.
+    """
+
+    source: SourceFiles
+    output: Path
+    formats: Sequence[str] = DEFAULT_FORMATS
+    dimension: int | None = None
+    options: WriteOptions = field(default_factory=WriteOptions)
+    command: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the artifact's folder."""
+        crop = f"_dim{self.dimension}" if self.dimension else ""
+        return f"{self.source.name}{crop}"
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a source file with the reader that its name and shape call for."""
+    return formats.reader_for(path).read(path)  # type: ignore[no-any-return]
+
+
+def weights_of(checkpoint: Checkpoint, spec: NetVLADSpec) -> dict[str, Array]:
+    """A checkpoint's tensors under the model's names and axes.
+
+    Raises `MappingError` with every tensor that does not fit.
+    """
+    table = import_module(f"converters.maps.{checkpoint.origin.format}").TABLE
+    rules = layermap.expand(table, [("input", "input"), *spec.layers])
+    return layermap.apply(rules, checkpoint.tensors, spec.weight_shapes)
+
+
+def convert(request: Request, progress: Progress = lambda message: None) -> Path:
+    """Write the artifacts of a request; the folder that they are in is returned.
+
+    Raises `ConversionError` for a source that is refused and
+    `EnvironmentFailure` where this machine cannot do it. Either way the folder
+    is as it was before.
+    """
+    target = request.output / request.name
+    _check(request, target)
+    for name in request.formats:
+        formats.require(formats.ARTIFACTS[name])
+    with replacing(target) as folder:
+        scratch = folder / ".scratch"
+        scratch.mkdir()
+        record = _hand_over(request, scratch / "weights", progress)
+        _write_all(request, record, folder, scratch, progress)
+        shutil.rmtree(scratch)
+        progress("manifest.json, MODEL_CARD.md")
+        manifest.write(folder, target, record)
+    return target
+
+
+def _check(request: Request, target: Path) -> None:
+    unknown = [name for name in request.formats if name not in formats.ARTIFACTS]
+    if unknown:
+        raise ConversionError(
+            f"unknown format {', '.join(unknown)}",
+            advice=f"formats are {', '.join(formats.ARTIFACTS)}",
+        )
+    if target.exists() and not (target / manifest.FILENAME).is_file():
+        raise EnvironmentFailure(
+            f"{target} is there and holds no {manifest.FILENAME}: it is not ours to replace",
+            advice="move it away, or give another --output",
+        )
+
+
+def _hand_over(request: Request, folder: Path, progress: Progress) -> manifest.Record:
+    """Read the source, compare its files, and leave the weights where the writers find them."""
+    found: list[tuple[Checkpoint, NetVLADSpec, Mapping[str, Array]]] = []
+    for path in request.source.paths:
+        progress(f"read {path.name}")
+        checkpoint = read(path)
+        spec = spec_from(checkpoint)
+        found.append((checkpoint, spec, weights_of(checkpoint, spec)))
+    checkpoint, spec, arrays = found[0]
+    for other, _, others in found[1:]:
+        _compare(checkpoint, arrays, other, others)
+    spec = replace(spec, name=spec.name or request.source.name)
+    transformations = _narrowed(arrays)
+    if request.dimension:
+        spec, arrays = _cropped(spec, arrays, request.dimension)
+        transformations.append(
+            f"WPCA cropped to its first {request.dimension} outputs, L2-normalised again"
+        )
+    handoff.save(folder, spec, arrays)
+    return manifest.Record(
+        request=request,
+        spec=spec,
+        origins=tuple(checkpoint.origin for checkpoint, _, _ in found),
+        sources=manifest.fingerprints(checkpoint.origin.files for checkpoint, _, _ in found),
+        parameters=sum(array.size for array in arrays.values()),
+        transformations=tuple(transformations),
+    )
+
+
+def _compare(
+    first: Checkpoint, arrays: Mapping[str, Array], second: Checkpoint, others: Mapping[str, Array]
+) -> None:
+    """Two files of one net must hold the same numbers, bit for bit."""
+    where = f"{first.origin.path} and {second.origin.path}"
+    if arrays.keys() != others.keys():
+        raise MappingError(
+            missing=sorted(arrays.keys() - others.keys()),
+            unexpected=sorted(others.keys() - arrays.keys()),
+            advice=f"{where} are not the same net",
+        )
+    misfits = {}
+    for name, array in arrays.items():
+        other = others[name]
+        if array.shape != other.shape:
+            misfits[name] = f"shapes {array.shape} and {other.shape}"
+        elif not np.array_equal(array, other):
+            count = int(np.count_nonzero(array != other))
+            misfits[name] = f"{count} of {array.size} values differ"
+    if misfits:
+        raise MappingError(misfits=misfits, advice=f"{where} are not the same net; give one")
+
+
+def _narrowed(arrays: Mapping[str, Array]) -> list[str]:
+    wide = [name for name, array in arrays.items() if array.dtype.itemsize > 4]
+    return [f"rounded from float64 to float32: {', '.join(wide)}"] if wide else []
+
+
+def _cropped(
+    spec: NetVLADSpec, arrays: Mapping[str, Array], dimension: int
+) -> tuple[NetVLADSpec, dict[str, Array]]:
+    try:
+        cropped = spec.cropped(dimension)
+    except ValueError as error:
+        raise ConversionError(f"--dim {dimension}: {error}") from error
+    own = {name: arrays[name][..., :dimension] for name in ("WPCA/kernel", "WPCA/bias")}
+    return cropped, {**arrays, **own}
+
+
+def _write_all(
+    request: Request, record: manifest.Record, folder: Path, scratch: Path, progress: Progress
+) -> None:
+    """Each artifact in a process of its own; small nets two at a time."""
+    options = replace(request.options, metadata=manifest.metadata(record))
+
+    def one(name: str) -> None:
+        path = folder / formats.ARTIFACTS[name].filename
+        progress(f"write {path.name}")
+        log = scratch / f"{name}.log"
+        children.run(log, _write, name, scratch / "weights", path, options)
+        if name == "onnx":
+            progress(f"check {path.name}")
+            children.run(log, _check_onnx, path)
+
+    with ThreadPoolExecutor(2 if 4 * record.parameters < _SMALL else 1) as pool:
+        list(pool.map(one, request.formats))
+
+
+def _write(name: str, weights: Path, path: Path, options: WriteOptions) -> None:
+    """In the writer's process."""
+    writer = formats.load(formats.ARTIFACTS[name])
+    model = import_module("converters.build").build(*handoff.load(weights))
+    writer.write(model, path, options)
+
+
+def _check_onnx(path: Path) -> None:
+    """In the checker's process: it needs twice the file."""
+    import_module("converters.writers.onnx_check").check(path)

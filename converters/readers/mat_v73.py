@@ -1,0 +1,133 @@
+"""MAT-file version 7.3, which is HDF5: walked with h5py, and never out of the file.
+
+An HDF5 file may point into other files: by external links, by external storage
+and by virtual datasets. MATLAB writes none of them, so each is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from converters.checkpoint import Array
+from converters.errors import ReadError
+from converters.readers.mat_value import Foreign, MatObject, Struct, Value
+
+__all__ = ["SUBSYSTEM", "load", "member", "neutral", "variables"]
+
+#: The group in which MATLAB keeps the contents of class objects.
+SUBSYSTEM = "#subsystem#"
+_OPAQUE = 3  # MATLAB_object_decode of a class object; 1 is a function handle
+_INTEGERS = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+_NUMERIC = frozenset(("double", "single", "logical", *_INTEGERS))
+# zlib's best is 1032 to 1; a dataset that declares more than that is not stored.
+_DEFLATE_LIMIT, _SMALL = 1032, 1 << 20
+
+
+def variables(path: Path) -> dict[str, str]:
+    """Name -> MATLAB class of every variable; no data is read."""
+    with h5py.File(path, "r") as file:
+        names = [name for name in file if not name.startswith("#")]
+        kinds = {name: _class(member(file, name)) for name in names}
+    if kinds and not any(kinds.values()):
+        raise ReadError(
+            path,
+            "is an HDF5 file, but not one that MATLAB wrote: nothing in it has a MATLAB_class",
+            advice="Give a .mat file, or the reader of the file's own format.",
+        )
+    return kinds
+
+
+def load(path: Path, names: Iterable[str]) -> Struct:
+    """The named variables. h5py's errors come out as they are."""
+    with h5py.File(path, "r") as file:
+        return {name: neutral(member(file, name)) for name in names if name in file}
+
+
+def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+    """What `name` is in a group; refuses everything that could lie outside the file."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise _outside(group, name, "is a link")
+    return _inside(group[name])
+
+
+def neutral(item: h5py.Group | h5py.Dataset) -> Value:
+    """An HDF5 object as MATLAB wrote it, in the neutral form."""
+    kind, decode = _class(item), int(item.attrs.get("MATLAB_object_decode", 0))
+    if decode:
+        if decode == _OPAQUE and isinstance(item, h5py.Dataset) and item.dtype.kind == "u":
+            return MatObject(kind, item[()].T)
+        return Foreign("a function handle" if decode == 1 else f"an object of class {kind}")
+    if "MATLAB_sparse" in item.attrs:
+        return Foreign("a sparse matrix")
+    if isinstance(item, h5py.Group):
+        return _struct(item)
+    if "MATLAB_empty" in item.attrs:
+        return _empty(kind, item[()])
+    if kind == "char":
+        return "\n".join(row.tobytes().decode("utf-16-le") for row in item[()].astype("<u2").T)
+    if kind == "cell":
+        return _dereferenced(item)
+    if kind in _NUMERIC and item.dtype.kind in "biuf":
+        return _numeric(item)
+    return Foreign(f"a value of class {kind or 'unknown'}")
+
+
+def _struct(group: h5py.Group) -> Value:
+    items = {name: member(group, name) for name in group}
+    # A struct array holds, per field, a dataset of references that has no class.
+    if not items or any(_class(item) for item in items.values()):
+        return {name: neutral(item) for name, item in items.items()}
+    columns = {name: _dereferenced(item) for name, item in items.items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _dereferenced(item: h5py.Dataset) -> list[Value]:
+    # HDF5's axes are MATLAB's reversed, so its C order is MATLAB's linear order.
+    return [neutral(_inside(item.file[reference])) for reference in item[()].ravel()]
+
+
+def _numeric(item: h5py.Dataset) -> Array:
+    stored = item.id.get_storage_size()
+    if item.nbytes > max(_SMALL, _DEFLATE_LIMIT * stored):
+        raise ReadError(
+            item.file.filename,
+            f"{item.name} declares {item.nbytes} bytes, but {stored} are stored",
+            advice="The file is damaged: fetch it again.",
+        )
+    data: Array = item[()].T
+    return data if data.dtype.isnative else data.astype(data.dtype.newbyteorder("="))
+
+
+def _empty(kind: str, shape: Array) -> Value:
+    if kind == "char":
+        return ""
+    if kind in ("cell", "struct"):
+        return []
+    return np.empty([int(n) for n in shape] if 0 in shape else [0, 0])
+
+
+def _class(item: h5py.Group | h5py.Dataset) -> str:
+    name = item.attrs.get("MATLAB_class", b"")
+    return name.decode("ascii") if isinstance(name, bytes) else str(name)
+
+
+def _inside(item: h5py.Group | h5py.Dataset) -> h5py.Group | h5py.Dataset:
+    if isinstance(item, h5py.Dataset):
+        if item.external:
+            raise _outside(item, "", "keeps its data in another file")
+        if item.is_virtual:
+            raise _outside(item, "", "is a virtual dataset")
+    return item
+
+
+def _outside(item: h5py.Group | h5py.Dataset, name: str, reason: str) -> ReadError:
+    place = "/".join(part for part in ((item.name or "").rstrip("/"), name) if part)
+    return ReadError(
+        item.file.filename,
+        f"{place or 'an object'} {reason}, which MATLAB never writes",
+        advice="The file was made to reach outside itself: do not trust it.",
+    )

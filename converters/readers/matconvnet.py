@@ -1,0 +1,195 @@
+"""MatConvNet's .mat files, MAT versions 5 to 7.3, as people really saved them.
+
+The container (scipy's or h5py's) is turned into one neutral form; everything
+after that does not know which it was. NetVLAD's nets (Relja/netvlad) are
+SimpleNN nets with layers of its own classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from converters.checkpoint import MEAN, Array, Checkpoint, Origin
+from converters.errors import ConversionError, EnvironmentFailure, ReadError
+from converters.readers import simplenn
+from converters.readers.finite import not_finite
+from converters.readers.mat_value import MatObject, Struct, Value, describe, plain
+
+__all__ = ["read"]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_HEADER = 128
+_NET_FIELDS = (
+    "layers", "meta", "vars", "params", "normalization", "netID", "sessionID", "epoch",
+)  # fmt: skip
+_FETCH = "The file is damaged or not what it says: fetch it again and compare its checksum."
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a SimpleNN net.
+
+    Tensors keep MATLAB's axes and the file's type: filters H×W×I×O, vectors
+    one axis, the mean H×W×C under `MEAN`. Raises `ReadError` where the file is
+    not a readable net, `LayerError` with every layer that cannot be carried,
+    and `EnvironmentFailure` where class objects need mat-io and it is missing.
+    """
+    container = _container(path)
+    with _parsing(path):
+        name, net = _find_net(path, container)
+    entries = _entries(net["layers"])
+    _refuse_dagnn(path, net, entries)
+    if not entries:
+        raise ReadError(path, f"{name or 'net'} has no layers", advice="Save a net that has some.")
+    chain = simplenn.parse(path, entries, _Decoder(path))
+    meta = _merged_meta(net)
+    normalization = meta.get("normalization")
+    normalization = normalization if isinstance(normalization, dict) else {}
+    mean = _mean(path, normalization.pop("averageImage", None), chain)
+    if "meta" not in net and normalization:
+        chain.notes.append("upgraded: the net's normalization is now meta.normalization")
+    settings = {key: plain(value) for key, value in normalization.items()}
+    if dropped := [key for key, value in settings.items() if value is None]:
+        chain.notes.append(f"left out: {', '.join(dropped)} of meta.normalization")
+    session = meta.get("sessionID")
+    return Checkpoint(
+        tensors=({} if mean is None else {MEAN: mean}) | chain.tensors,
+        layers=tuple(chain.layers),
+        preprocessing={key: value for key, value in settings.items() if value is not None},
+        origin=Origin(
+            path=path,
+            format="matconvnet",
+            files=(path,),
+            session=session if isinstance(session, str) else "",
+            notes=tuple(chain.notes),
+        ),
+    )
+
+
+def _container(path: Path) -> ModuleType:
+    """The module that reads this version of MAT-file, told by the file's first bytes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER)
+            signatures = [head[:8]]
+            for offset in (512, 1024, 2048):
+                file.seek(offset)
+                signatures.append(file.read(8))
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        raise ReadError(path, reason, advice="Give the path of a .mat file.") from error
+    if _HDF5 in signatures:
+        return import_module("converters.readers.mat_v73")
+    if len(head) == _HEADER and head[126:] in (b"IM", b"MI"):
+        return import_module("converters.readers.mat_v5")
+    start = f", it begins with {head[:24]!r}" if head else ": it is empty"
+    raise ReadError(path, f"is not a MATLAB 5 to 7.3 file{start}", advice=_FETCH)
+
+
+@contextmanager
+def _parsing(path: Path) -> Iterator[None]:
+    """The border to scipy, h5py and mat-io: whatever they raise becomes a ReadError."""
+    try:
+        yield
+    except ConversionError:
+        raise
+    except Exception as error:
+        reason = f"cannot be parsed: {type(error).__name__}: {error}"
+        raise ReadError(path, reason, advice=_FETCH) from error
+
+
+def _find_net(path: Path, container: ModuleType) -> tuple[str, Struct]:
+    """The net and its variable's name, "" where its fields are variables of the file."""
+    kinds: dict[str, str] = container.variables(path)
+    if "net" not in kinds and "layers" in kinds:
+        return "", container.load(path, [name for name in _NET_FIELDS if name in kinds])
+    names = ["net"] if "net" in kinds else [n for n, kind in kinds.items() if kind == "struct"]
+    found = {name: container.load(path, [name])[name] for name in names}
+    nets = {name: v for name, v in found.items() if isinstance(v, dict) and "layers" in v}
+    if len(nets) == 1:
+        return nets.popitem()
+    if nets:
+        reason = f"holds {len(nets)} nets: {', '.join(nets)}"
+        raise ReadError(path, reason, advice="Save one of them alone, as net.")
+    listing = ", ".join(f"{name} ({kind})" for name, kind in kinds.items()) or "no variable"
+    raise ReadError(
+        path,
+        f"no net inside, that is a struct with layers; it has {listing}",
+        advice="Give the file that holds the net; an object of a class is saved as a struct: "
+        "net = net.saveobj(); save('net.mat', 'net').",
+    )
+
+
+def _entries(layers: Value) -> list[Value]:
+    if isinstance(layers, list):
+        return layers
+    return [] if isinstance(layers, np.ndarray) and not layers.size else [layers]
+
+
+def _refuse_dagnn(path: Path, net: Struct, entries: list[Value]) -> None:
+    blocks = sum(isinstance(entry, dict) and "block" in entry for entry in entries)
+    if blocks or "vars" in net or "params" in net:
+        raise ReadError(
+            path,
+            f"is a DagNN net ({len(entries)} layers), which this version does not read",
+            advice="SimpleNN nets are read, that is a chain in net.layers.",
+        )
+
+
+class _Decoder:
+    """Decodes class objects, with mat-io, which is only imported when there is one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._decode: Callable[[MatObject], Struct] | None = None
+
+    def __call__(self, item: MatObject) -> Struct:
+        if self._decode is None:
+            try:
+                objects = import_module("converters.readers.mat_objects")
+            except ImportError as error:
+                raise EnvironmentFailure(
+                    f"{self._path}: holds objects of MATLAB classes ({item.classname}), "
+                    f"which mat-io decodes, and mat-io cannot be imported: {error}",
+                    advice="pip install 'netvlad-keras[convert]'",
+                ) from error
+            with _parsing(self._path):
+                self._decode = objects.decoder(self._path)
+        assert self._decode is not None
+        return self._decode(item)
+
+
+def _merged_meta(net: Struct) -> Struct:
+    """`meta`, with what older nets keep beside it (relja_simplenn_tidy)."""
+    meta = net.get("meta")
+    meta = dict(meta) if isinstance(meta, dict) else {}
+    if "normalization" in net:
+        meta.setdefault("normalization", net["normalization"])
+    return meta | {name: net[name] for name in ("netID", "sessionID", "epoch") if name in net}
+
+
+def _mean(path: Path, value: Value | None, chain: simplenn.Chain) -> Array | None:
+    """averageImage as H×W×C, from each of the shapes in which it is found."""
+    if value is None or (isinstance(value, np.ndarray) and not value.size):
+        return None
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf" or value.ndim > 3:
+        raise ReadError(path, f"averageImage is {describe(value)}", advice="Expected are numbers.")
+    mean = simplenn.floating(value)
+    if wrong := not_finite(mean):
+        raise ReadError(path, f"averageImage: {wrong}", advice=_FETCH)
+    if mean.ndim == 3:
+        return mean
+    is_vector = mean.size > 1 and 1 in mean.shape and mean.size == _channels(chain)
+    return mean.reshape(1, 1, -1) if is_vector or mean.size == 1 else mean[:, :, np.newaxis]
+
+
+def _channels(chain: simplenn.Chain) -> int:
+    """How many channels the first convolution reads; 3 where there is none."""
+    first: Any = next((t for t in chain.tensors.values() if t.ndim == 4), None)
+    return 3 if first is None else int(first.shape[2])

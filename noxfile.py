@@ -1,0 +1,155 @@
+"""Every task of the project, each in an environment that it makes itself: `nox -s NAME`.
+
+Environments are kept and brought up to date at each run (`-R` leaves them as
+they are). Installs go through uv where it is found, else through pip; both keep
+what they have downloaded, so TensorFlow is fetched once for all environments.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.default_venv_backend = "uv|virtualenv"
+
+ROOT = Path(__file__).parent
+PACKAGES = ("netvlad_keras", "converters", "verify")
+
+# Tests that need TensorFlow or what comes with it. All others must pass where it is absent.
+NEEDS_TENSORFLOW: tuple[str, ...] = ()
+
+# What the light environment must not have, or its tests would prove nothing.
+HEAVY = ("keras", "matio", "tensorflow", "tf2onnx")
+
+
+@nox.session
+def convert(session: nox.Session) -> None:
+    """Convert: `nox -s convert -- --source PATH|NAME` (without arguments: off-the-shelf, mini)."""
+    _install(session, ".[convert]", "benchmarks")  # which run in this environment
+    session.run("python", "-m", "converters", "convert", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The default test run; arguments go to pytest."""
+    _install(session, ".[convert]", "tests")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def light(session: nox.Session) -> None:
+    """What does not need TensorFlow, tested where TensorFlow is not installed."""
+    _install(session, ".", "tests")
+    found = "' '.join(filter(importlib.util.find_spec, sys.argv[1:]))"
+    session.run("python", "-c", f"import importlib.util, sys; sys.exit({found} or 0)", *HEAVY)
+    ignored = [f"--ignore={path}" for path in NEEDS_TENSORFLOW]
+    session.run("pytest", *ignored, *session.posargs)
+
+
+@nox.session(venv_backend="virtualenv")
+def torch(session: nox.Session) -> None:
+    """The model on Keras's torch backend, where TensorFlow is not installed.
+
+    By pip even where uv is found: pip also looks where its own configuration
+    points, for a build of torch without CUDA say, and uv does not.
+    """
+    _install(session, ".", "tests", extra=("keras", "torch"))
+    session.env["KERAS_BACKEND"] = "torch"
+    session.run("python", "-c", "import keras, torch")  # present, so that no test is skipped
+    ignored = [f"--ignore={path}" for path in NEEDS_TENSORFLOW if "torch" not in path]
+    session.run("pytest", "-m", "torch", *ignored, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: rules and formatting."""
+    _install(session, None, "lint")
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict on code and tests."""
+    _install(session, ".", "types")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """sdist and wheel into dist/, and a look at what they hold."""
+    _install(session, None, "build")
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    (wheel,) = dist.glob("*.whl")
+    _check_wheel(session, wheel)
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+    with tempfile.TemporaryDirectory() as empty, session.chdir(empty):
+        for package in PACKAGES:
+            where = f"import {package}, pathlib; print(pathlib.Path({package}.__file__).parent)"
+            found = str(session.run("python", "-c", where, silent=True)).strip()
+            if not Path(found).is_relative_to(session.virtualenv.location):
+                session.error(f"import {package} took {found}, which is not the wheel's")
+
+
+@nox.session(venv_backend="none")
+def release(session: nox.Session) -> None:
+    """Lay out what people download in artifacts/release/, from what `convert` made."""
+    _run_in_convert(session, "-m", "converters.release", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def benchmarks(session: nox.Session) -> None:
+    """`nox -s benchmarks -- NAME …` runs benchmarks/NAME.py (`convert` where none is given)."""
+    name, *arguments = session.posargs or ["convert"]
+    _run_in_convert(session, f"benchmarks/{name}.py", *arguments)
+
+
+def _run_in_convert(session: nox.Session, *arguments: str) -> None:
+    """Run Python in the environment that `convert` made."""
+    folder = session.env_dir.parent / "convert"
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    if not python.exists():
+        session.error(f"{folder} is not there yet: run `nox -s convert` first")
+    session.run(str(python), *arguments, external=True)
+
+
+def _install(
+    session: nox.Session, project: str | None, *groups: str, extra: tuple[str, ...] = ()
+) -> None:
+    """The project, editable, with groups of pyproject.toml, all at the tested versions."""
+    if project and "[" in project and sys.version_info >= (3, 14):
+        session.error(
+            "TensorFlow 2.21 has wheels for Python 3.11 to 3.13 and this is "
+            f"{sys.version_info.major}.{sys.version_info.minor}: run nox under one of those"
+        )
+    table = nox.project.load_toml("pyproject.toml")
+    wanted = [*extra, *(nox.project.dependency_groups(table, *groups) if groups else ())]
+    editable = ["--editable", project] if project else []
+    session.install("--constraint", "constraints.txt", *editable, *wanted)
+
+
+def _check_wheel(session: nox.Session, wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names}
+    info = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"
+    if tops != {*PACKAGES, info}:
+        session.error(f"{wheel.name} holds {sorted(tops)}; {sorted(PACKAGES)} are expected")
+    ours = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    if missing := ours - set(names):
+        session.error(f"{wheel.name} lacks {sorted(missing)}")

@@ -1,0 +1,1 @@
+"""The witness: does an artifact compute what the original computes?"""
