@@ -181,27 +181,35 @@ def _cropped(
 def _write_all(
     request: Request, record: manifest.Record, folder: Path, scratch: Path, progress: Progress
 ) -> None:
-    """Each artifact in a process of its own; small nets two at a time."""
+    """Each group of artifacts in a process of its own; of a small net two at a time."""
     options = replace(request.options, metadata=manifest.metadata(record))
 
-    def one(name: str) -> None:
-        path = folder / formats.ARTIFACTS[name].filename
-        progress(f"write {path.name}")
-        log = scratch / f"{name}.log"
-        children.run(log, _write, name, scratch / "weights", path, options)
-        if name == "onnx":
-            progress(f"check {path.name}")
-            children.run(log, _check_onnx, path)
+    def one(names: Sequence[str]) -> None:
+        paths = {name: folder / formats.ARTIFACTS[name].filename for name in names}
+        progress(f"write {', '.join(path.name for path in paths.values())}")
+        log = scratch / f"{names[0]}.log"
+        children.run(log, _write, paths, scratch / "weights", options)
+        if "onnx" in paths:
+            progress(f"check {paths['onnx'].name}")
+            children.run(log, _check_onnx, paths["onnx"])
 
     with ThreadPoolExecutor(2 if 4 * record.parameters < _SMALL else 1) as pool:
-        list(pool.map(one, request.formats))
+        list(pool.map(one, _groups(request.formats)))
 
 
-def _write(name: str, weights: Path, path: Path, options: WriteOptions) -> None:
-    """In the writer's process."""
-    writer = formats.load(formats.ARTIFACTS[name])
+def _groups(names: Sequence[str]) -> list[list[str]]:
+    """Formats that are written with the same libraries share a process, in the table's order."""
+    wanted = [fmt for name, fmt in formats.ARTIFACTS.items() if name in names]
+    libraries = dict.fromkeys(fmt.libraries for fmt in wanted)
+    return [[fmt.name for fmt in wanted if fmt.libraries == group] for group in libraries]
+
+
+def _write(paths: Mapping[str, Path], weights: Path, options: WriteOptions) -> None:
+    """In the writers' process."""
+    writers = {name: formats.load(formats.ARTIFACTS[name]) for name in paths}
     model = import_module("converters.build").build(*handoff.load(weights))
-    writer.write(model, path, options)
+    for name, path in paths.items():
+        writers[name].write(model, path, options)
 
 
 def _check_onnx(path: Path) -> None:

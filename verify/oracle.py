@@ -211,7 +211,6 @@ def _walk(
         if layer.name in last:
             values[layer.name] = y
         yield layer.name, y
-        del y
 
 
 def _apply(

@@ -78,7 +78,7 @@ def parse(path: Path, entries: Sequence[Value], decode: Callable[[MatObject], St
     chain = Chain()
     faults: dict[str, str] = {}
     nameless: list[str] = []
-    seen: Counter[str] = Counter({INPUT: 1})
+    seen: Counter[str] = Counter()
     for index, entry in enumerate(entries, start=1):
         name = f"layer{index}"
         try:
@@ -87,16 +87,13 @@ def parse(path: Path, entries: Sequence[Value], decode: Callable[[MatObject], St
                 name = str(struct["name"])
             else:
                 nameless.append(name)
+            if name == INPUT:
+                raise ValueError("is called as the net's own input is")
             seen[name] += 1
             _append(chain, name, classname, struct)
         except ValueError as error:
             faults[name] = str(error)
-    faults |= {
-        name: f"{count - (name == INPUT)} layers are called so"
-        + (", and the net's input is" if name == INPUT else "")
-        for name, count in seen.items()
-        if count > 1
-    }
+    faults |= {name: f"{n} layers are called so" for name, n in seen.items() if n > 1}
     if faults:
         raise LayerError(path, faults, advice=_MEND)
     if nameless:

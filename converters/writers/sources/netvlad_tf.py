@@ -55,7 +55,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
                 prefix=str(new),
                 tensor_names=list(variables),
                 shape_and_slices=[""] * len(variables),
-                tensors=[tf.constant(np.ascontiguousarray(a)) for a in variables.values()],
+                tensors=[_lent(array) for array in variables.values()],
             )
         except tf.errors.OpError as error:
             raise OSError(f"{path}: {error.message}") from error
@@ -81,6 +81,11 @@ def _check(checkpoint: Checkpoint, path: Path) -> None:
         faults = {"(net)": "the layers stand in another order than netvlad_tf_open's"}
     if faults:
         raise LayerError(path, faults, advice="write this net as a .mat file")
+
+
+def _lent(array: Array) -> Any:
+    """A tensor on the array's own memory; `tf.constant` would copy it twice."""
+    return tf.experimental.dlpack.from_dlpack(np.require(array, None, ["C", "W"]).__dlpack__())
 
 
 def _variables(tensors: Mapping[str, Array]) -> dict[str, Array]:
