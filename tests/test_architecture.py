@@ -15,13 +15,20 @@ OURS = ("netvlad_keras", "converters", "verify")
 # What of ours a module may import; the longest row that fits it counts, and rows and
 # entries cover everything below them. A new module of converters needs a row.
 CHECKPOINT = ("converters.checkpoint", "converters.errors")
+SPEC = (*CHECKPOINT, "netvlad_keras.spec", "netvlad_keras.trunks")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "netvlad_keras": ("netvlad_keras",),
     "converters": (),
+    # what everything else stands on
     "converters.checkpoint": (),
     "converters.errors": (),
     "converters.layermap": CHECKPOINT,
     "converters.formats": CHECKPOINT,
+    "converters.children": CHECKPOINT,
+    "converters.sandbox": (*CHECKPOINT, "converters.children"),
+    "converters.staging": CHECKPOINT,
+    "converters.sdist": CHECKPOINT,
+    # the two sides, and the tables between them
     "converters.maps": ("converters.layermap",),
     "converters.readers": (*CHECKPOINT, "converters.readers"),
     "converters.readers.keras_h5": (
@@ -32,8 +39,19 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "converters.writers": ("converters.errors", "converters.writers", "netvlad_keras.spec"),
     "converters.writers.sources": (*CHECKPOINT, "converters.writers.sources"),
-    "converters.recognise": (*CHECKPOINT, "netvlad_keras.spec", "netvlad_keras.trunks"),
+    # what knows NetVLAD, but neither side
+    "converters.recognise": SPEC,
+    "converters.compose": SPEC,
+    "converters.mini": (*SPEC, "converters.compose"),
+    "converters.handoff": SPEC,
+    "converters.build": (*SPEC, "netvlad_keras.model"),
+    "converters.manifest": (*SPEC, "converters.formats", "converters.convert"),
+    # the pipeline and what calls it
     "converters.convert": ("converters", "netvlad_keras"),
+    "converters.sources": ("converters", "netvlad_keras"),
+    "converters.inspect": (*CHECKPOINT, "converters.convert", "converters.recognise"),
+    "converters.report": ("converters.manifest",),
+    "converters.release": ("converters", "netvlad_keras"),
     "converters.__main__": ("converters",),
     "verify": ("verify", *CHECKPOINT, "converters.sandbox"),
 }
