@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converters import children, formats, handoff, layermap, manifest
+from converters import children, formats, handoff, layermap, manifest, produce
 from converters.checkpoint import Array, Checkpoint
 from converters.errors import ConversionError, EnvironmentFailure, MappingError
 from converters.recognise import spec_from
@@ -188,10 +188,10 @@ def _write_all(
         paths = {name: folder / formats.ARTIFACTS[name].filename for name in names}
         progress(f"write {', '.join(path.name for path in paths.values())}")
         log = scratch / f"{names[0]}.log"
-        children.run(log, _write, paths, scratch / "weights", options)
+        children.run(log, produce.write, paths, scratch / "weights", options)
         if "onnx" in paths:
             progress(f"check {paths['onnx'].name}")
-            children.run(log, _check_onnx, paths["onnx"])
+            children.run(log, produce.check_onnx, paths["onnx"])
 
     with ThreadPoolExecutor(2 if 4 * record.parameters < _SMALL else 1) as pool:
         list(pool.map(one, _groups(request.formats)))
@@ -203,15 +203,3 @@ def _groups(names: Sequence[str]) -> list[list[str]]:
     libraries = dict.fromkeys(fmt.libraries for fmt in wanted)
     return [[fmt.name for fmt in wanted if fmt.libraries == group] for group in libraries]
 
-
-def _write(paths: Mapping[str, Path], weights: Path, options: WriteOptions) -> None:
-    """In the writers' process."""
-    writers = {name: formats.load(formats.ARTIFACTS[name]) for name in paths}
-    model = import_module("converters.build").build(*handoff.load(weights))
-    for name, path in paths.items():
-        writers[name].write(model, path, options)
-
-
-def _check_onnx(path: Path) -> None:
-    """In the checker's process: it needs twice the file."""
-    import_module("converters.writers.onnx_check").check(path)

@@ -1,0 +1,25 @@
+"""What runs in a writer's process: the model is built, then written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+from converters import formats, handoff
+from converters.writers.options import WriteOptions
+
+__all__ = ["check_onnx", "write"]
+
+
+def write(paths: Mapping[str, Path], weights: Path, options: WriteOptions) -> None:
+    """Write formats (name -> path) of the net whose weights `handoff.save` left in a folder."""
+    writers = {name: formats.load(formats.ARTIFACTS[name]) for name in paths}
+    model = import_module("converters.build").build(*handoff.load(weights))
+    for name, path in paths.items():
+        writers[name].write(model, path, options)
+
+
+def check_onnx(path: Path) -> None:
+    """The full check needs twice the file in memory, but no TensorFlow."""
+    import_module("converters.writers.onnx_check").check(path)
