@@ -20,10 +20,10 @@ from converters.errors import ConversionError, EnvironmentFailure, MappingError
 from converters.recognise import spec_from
 from converters.sources import SourceFiles
 from converters.staging import replacing
-from converters.writers.options import WriteOptions
+from converters.writers.options import OPSETS, WriteOptions
 from netvlad_keras.spec import NetVLADSpec
 
-__all__ = ["DEFAULT_FORMATS", "Request", "convert", "read", "weights_of"]
+__all__ = ["DEFAULT_FORMATS", "Request", "convert", "weights_of"]
 
 DEFAULT_FORMATS = ("h5", "keras", "savedmodel", "onnx")
 
@@ -57,11 +57,6 @@ class Request:
         """Of the artifact's folder."""
         crop = f"_dim{self.dimension}" if self.dimension else ""
         return f"{self.source.name}{crop}"
-
-
-def read(path: Path) -> Checkpoint:
-    """Read a source file with the reader that its name and shape call for."""
-    return formats.reader_for(path).read(path)  # type: ignore[no-any-return]
 
 
 def weights_of(checkpoint: Checkpoint, spec: NetVLADSpec) -> dict[str, Array]:
@@ -103,6 +98,11 @@ def _check(request: Request, target: Path) -> None:
             f"unknown format {', '.join(unknown)}",
             advice=f"formats are {', '.join(formats.ARTIFACTS)}",
         )
+    if request.options.opset not in OPSETS:
+        raise ConversionError(
+            f"opset {request.options.opset} cannot be written",
+            advice=f"choose one of {', '.join(map(str, OPSETS))}",
+        )
     if target.exists() and not (target / manifest.FILENAME).is_file():
         raise EnvironmentFailure(
             f"{target} is there and holds no {manifest.FILENAME}: it is not ours to replace",
@@ -115,13 +115,18 @@ def _hand_over(request: Request, folder: Path, progress: Progress) -> manifest.R
     found: list[tuple[Checkpoint, NetVLADSpec, Mapping[str, Array]]] = []
     for path in request.source.paths:
         progress(f"read {path.name}")
-        checkpoint = read(path)
+        checkpoint = formats.read(path)
         spec = spec_from(checkpoint)
         found.append((checkpoint, spec, weights_of(checkpoint, spec)))
     checkpoint, spec, arrays = found[0]
     for other, _, others in found[1:]:
         _compare(checkpoint, arrays, other, others)
     spec = replace(spec, name=spec.name or request.source.name)
+    if min(request.options.size or (spec.minimum_size,)) < spec.minimum_size:
+        raise ConversionError(
+            f"a fixed size of {request.options.size} is too small",
+            advice=f"this net takes images of at least {spec.minimum_size}×{spec.minimum_size}",
+        )
     transformations = _narrowed(arrays)
     if request.dimension:
         spec, arrays = _cropped(spec, arrays, request.dimension)

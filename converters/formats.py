@@ -12,9 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from converters.checkpoint import Checkpoint
 from converters.errors import EnvironmentFailure
 
-__all__ = ["ARTIFACTS", "SOURCES", "Format", "load", "reader_for", "require"]
+__all__ = ["ARTIFACTS", "SOURCES", "Format", "load", "read", "require"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +50,23 @@ _ARTIFACTS = (
     Format("onnx", "model.onnx", "converters.writers.onnx", "convert", (*_KERAS, "tf2onnx")),
 )
 
+_ENDINGS = {".mat": "matconvnet", ".h5": "keras_h5", ".keras": "keras_h5"}
+
 #: What can be read, by name.
 SOURCES = {format.name: format for format in _SOURCES}
 #: What can be written, by name.
 ARTIFACTS = {format.name: format for format in _ARTIFACTS}
 
 
-def reader_for(path: Path) -> ModuleType:
-    """The reader for a source, by the name's ending; a folder is a TF checkpoint's."""
-    suffixes = {".mat": "matconvnet", ".h5": "keras_h5", ".keras": "keras_h5"}
-    return load(SOURCES[suffixes.get(path.suffix.lower(), "tf_checkpoint")])
+def read(path: Path) -> Checkpoint:
+    """Read a source with the reader that the name's ending calls for.
+
+    A folder, and any other name, is a TF checkpoint's. Raises the reader's
+    typed errors.
+    """
+    name = _ENDINGS.get(path.suffix.lower(), "tf_checkpoint")
+    checkpoint: Checkpoint = load(SOURCES[name]).read(path)
+    return checkpoint
 
 
 def require(format: Format) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from converters import formats
 from converters.checkpoint import MEAN, Array, Checkpoint
-from converters.convert import read
 from converters.errors import ConversionError
 from converters.recognise import spec_from
 
@@ -21,7 +21,7 @@ def describe(path: Path) -> dict[str, Any]:
 
     Raises `ReadError` or `LayerError` for a file that is refused.
     """
-    checkpoint = read(path)
+    checkpoint = formats.read(path)
     origin = checkpoint.origin
     return {
         "path": str(origin.path),

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "converters.children": CHECKPOINT,
     "converters.sandbox": (*CHECKPOINT, "converters.children"),
     "converters.staging": CHECKPOINT,
-    "converters.sdist": CHECKPOINT,
+    "converters.imagenet_vgg16": SPEC,
     # the two sides, and the tables between them
     "converters.maps": ("converters.layermap",),
     "converters.readers": (*CHECKPOINT, "converters.readers"),
@@ -43,13 +43,22 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "converters.recognise": SPEC,
     "converters.compose": SPEC,
     "converters.mini": (*SPEC, "converters.compose"),
+    "converters.offtheshelf": (*SPEC, "converters.compose", "converters.imagenet_vgg16"),
+    "converters.data": ("converters", "netvlad_keras"),  # scripts, run by hand
     "converters.handoff": SPEC,
     "converters.build": (*SPEC, "netvlad_keras.model"),
     "converters.manifest": (*SPEC, "converters.formats", "converters.convert"),
     # the pipeline and what calls it
+    "converters.produce": (
+        *SPEC,
+        "converters.build",
+        "converters.formats",
+        "converters.handoff",
+        "converters.writers",
+    ),
     "converters.convert": ("converters", "netvlad_keras"),
     "converters.sources": ("converters", "netvlad_keras"),
-    "converters.inspect": (*CHECKPOINT, "converters.convert", "converters.recognise"),
+    "converters.inspect": (*CHECKPOINT, "converters.formats", "converters.recognise"),
     "converters.report": ("converters.manifest",),
     "converters.release": ("converters", "netvlad_keras"),
     "converters.__main__": ("converters",),

@@ -14,10 +14,14 @@ PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "artifacts" / "README.md"]
 
 # Written so that none of them matches itself.
 FOREIGN = {
-    "a machine's path": r"(?<![\w.~*-])/(?:home|root|Users|work|opt)/\w|\b[A-Z]:\\Users",
+    "a machine's path": r"(?<![\w.~*-])/(?:root|work|opt)/\w",
+    "someone's home": r"(?<![\w.~*-])/(?:home|Users)/\w|\b[A-Z]:\\Users",
     "a package registry": r"pypi\.org|pythonhosted\.org|registry\.npmjs|deb\.debian|/simple/\w",
     "notes from elsewhere": r"\bFACTS\.md|\bDESIGN\.md",
 }
+# Test data may speak of a home that nobody has.
+INVENTED = {"someone's home"}
+TESTS = ROOT / "tests"
 
 
 def _tracked() -> list[Path]:
@@ -72,6 +76,7 @@ def test_the_texts_speak_of_no_machine() -> None:
         found += [
             f"{path.relative_to(ROOT)}: {kind}: {match.group()!r}"
             for kind, pattern in FOREIGN.items()
+            if kind not in INVENTED or TESTS not in path.parents
             for match in re.finditer(pattern, text)
         ]
     assert not found, "\n".join(found)

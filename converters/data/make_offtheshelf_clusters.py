@@ -11,7 +11,7 @@ directions, which makes the geometric mean of the ratio of the two largest
 assignments exactly 100.
 
 Needs netvlad-keras[keras], scikit-image 0.26.0, scikit-learn 1.9.1 and Pillow.
-Took 4 minutes on two cores. TensorFlow's and BLAS's roundings differ between
+Took 6 minutes on two cores. TensorFlow's and BLAS's roundings differ between
 machines, and k-means with them: another machine gives other centres, as good.
 """
 
@@ -153,7 +153,7 @@ def _network(tarball: Path) -> keras.Model:
         for name, array in trunk(tarball).items()
     }
     model.assign(weights | {"input/mean": np.asarray(SPEC.mean)})
-    return keras.Model(model.inputs, model.get_layer("preL2").output)
+    return keras.Model(model.inputs[0], model.get_layer("preL2").output)
 
 
 def _descriptors(network: keras.Model, image: Image.Image, rng: np.random.Generator) -> Array:

@@ -57,15 +57,16 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
 def neutral(item: h5py.Group | h5py.Dataset) -> Value:
     """An HDF5 object as MATLAB wrote it, in the neutral form."""
     kind, decode = _class(item), int(item.attrs.get("MATLAB_object_decode", 0))
+    if decode == _OPAQUE and isinstance(item, h5py.Dataset):
+        # The subsystem's own cells are of a class, too; they are references.
+        return _dereferenced(item) if item.dtype.kind == "O" else MatObject(kind, item[()].T)
     if decode:
-        if decode == _OPAQUE and isinstance(item, h5py.Dataset) and item.dtype.kind == "u":
-            return MatObject(kind, item[()].T)
         return Foreign("a function handle" if decode == 1 else f"an object of class {kind}")
     if "MATLAB_sparse" in item.attrs:
         return Foreign("a sparse matrix")
     if isinstance(item, h5py.Group):
         return _struct(item)
-    if "MATLAB_empty" in item.attrs:
+    if item.attrs.get("MATLAB_empty", 0):
         return _empty(kind, item[()])
     if kind == "char":
         return "\n".join(row.tobytes().decode("utf-16-le") for row in item[()].astype("<u2").T)

@@ -26,6 +26,7 @@ __all__ = [
     "Struct",
     "Value",
     "describe",
+    "is_empty",
     "numbers",
     "plain",
 ]
@@ -54,6 +55,13 @@ class Foreign:
     """A value that no net needs; `what` says it in words ("a function handle")."""
 
     what: str
+
+
+def is_empty(value: Value | None) -> bool:
+    """Whether there is nothing: a struct array has every field in every element."""
+    if isinstance(value, np.ndarray):
+        return value.size == 0
+    return value is None or value == [] or value == ""
 
 
 def numbers(value: Value) -> tuple[Number, ...] | None:

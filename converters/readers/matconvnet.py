@@ -20,7 +20,7 @@ from converters.checkpoint import MEAN, Array, Checkpoint, Origin
 from converters.errors import ConversionError, EnvironmentFailure, ReadError
 from converters.readers import simplenn
 from converters.readers.finite import not_finite
-from converters.readers.mat_value import MatObject, Struct, Value, describe, plain
+from converters.readers.mat_value import MatObject, Struct, Value, describe, is_empty, plain
 
 __all__ = ["read"]
 
@@ -52,7 +52,7 @@ def read(path: Path) -> Checkpoint:
     normalization = meta.get("normalization")
     normalization = normalization if isinstance(normalization, dict) else {}
     mean = _mean(path, normalization.pop("averageImage", None), chain)
-    if "meta" not in net and normalization:
+    if normalization is net.get("normalization"):
         chain.notes.append("upgraded: the net's normalization is now meta.normalization")
     settings = {key: plain(value) for key, value in normalization.items()}
     if dropped := [key for key, value in settings.items() if value is None]:
@@ -129,7 +129,7 @@ def _find_net(path: Path, container: ModuleType) -> tuple[str, Struct]:
 def _entries(layers: Value) -> list[Value]:
     if isinstance(layers, list):
         return layers
-    return [] if isinstance(layers, np.ndarray) and not layers.size else [layers]
+    return [] if is_empty(layers) else [layers]
 
 
 def _refuse_dagnn(path: Path, net: Struct, entries: list[Value]) -> None:
@@ -151,18 +151,21 @@ class _Decoder:
 
     def __call__(self, item: MatObject) -> Struct:
         if self._decode is None:
-            try:
-                objects = import_module("converters.readers.mat_objects")
-            except ImportError as error:
-                raise EnvironmentFailure(
-                    f"{self._path}: holds objects of MATLAB classes ({item.classname}), "
-                    f"which mat-io decodes, and mat-io cannot be imported: {error}",
-                    advice="pip install 'netvlad-keras[convert]'",
-                ) from error
-            with _parsing(self._path):
-                self._decode = objects.decoder(self._path)
-        assert self._decode is not None
+            self._decode = self._opened(item.classname)
         return self._decode(item)
+
+    def _opened(self, classname: str) -> Callable[[MatObject], Struct]:
+        try:
+            objects = import_module("converters.readers.mat_objects")
+        except ImportError as error:
+            raise EnvironmentFailure(
+                f"{self._path}: holds objects of MATLAB classes ({classname}), "
+                f"which mat-io decodes, and mat-io cannot be imported: {error}",
+                advice="pip install 'netvlad-keras[convert]'",
+            ) from error
+        with _parsing(self._path):
+            decode: Callable[[MatObject], Struct] = objects.decoder(self._path)
+            return decode
 
 
 def _merged_meta(net: Struct) -> Struct:
@@ -176,7 +179,7 @@ def _merged_meta(net: Struct) -> Struct:
 
 def _mean(path: Path, value: Value | None, chain: simplenn.Chain) -> Array | None:
     """averageImage as H×W×C, from each of the shapes in which it is found."""
-    if value is None or (isinstance(value, np.ndarray) and not value.size):
+    if value is None or is_empty(value):
         return None
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf" or value.ndim > 3:
         raise ReadError(path, f"averageImage is {describe(value)}", advice="Expected are numbers.")

@@ -15,10 +15,10 @@ import numpy as np
 from converters.checkpoint import Array, Layer
 from converters.errors import LayerError
 from converters.readers.finite import not_finite
-from converters.readers.mat_value import MatObject, Struct, Value, describe
+from converters.readers.mat_value import MatObject, Struct, Value, describe, is_empty
 from converters.readers.simplenn_options import options
 
-__all__ = ["INPUT", "Chain", "parse"]
+__all__ = ["INPUT", "Chain", "floating", "parse"]
 
 #: The name under which the first layer reads the net's input.
 INPUT = "input"
@@ -83,8 +83,9 @@ def parse(path: Path, entries: Sequence[Value], decode: Callable[[MatObject], St
         name = f"layer{index}"
         try:
             struct, classname = _struct(entry, decode)
-            if isinstance(struct.get("name"), str) and struct["name"]:
-                name = str(struct["name"])
+            given = struct.get("name")
+            if isinstance(given, str) and given:
+                name = given
             else:
                 nameless.append(name)
             if name == INPUT:
@@ -143,11 +144,11 @@ def _append(chain: Chain, name: str, classname: str, struct: Struct) -> None:
 
 
 def _weights(chain: Chain, name: str, struct: Struct) -> list[Value]:
-    if "weights" not in struct and ("filters" in struct or "biases" in struct):
+    weights = struct.get("weights")
+    if is_empty(weights) and not is_empty(struct.get("filters")):
         chain.notes.append(f"upgraded: {name}, filters and biases are now weights")
-        return [struct.get("filters", []), struct.get("biases", [])]
-    weights = struct.get("weights", [])
-    if isinstance(weights, np.ndarray) and not weights.size:
+        return [struct["filters"], struct.get("biases", [])]
+    if weights is None or is_empty(weights):
         return []
     if not isinstance(weights, list):
         raise ValueError(f"weights is {describe(weights)} where a cell array belongs")
@@ -166,9 +167,8 @@ def _custom(name: str, count: int) -> str:
 
 
 def _tensors(kind: str, weights: Sequence[Value]) -> Iterator[Array | None]:
-    axes = _AXES.get(kind)
-    needed = range(len(axes or ()) - (kind in _OPTIONAL_BIAS), len(axes or ()) + 1)
-    if axes and len(weights) not in needed:
+    axes = _AXES.get(kind, ())
+    if axes and not len(axes) - (kind in _OPTIONAL_BIAS) <= len(weights) <= len(axes):
         hint = "; without moments it cannot be run on one image" if kind == "bnorm" else ""
         raise ValueError(f"has {len(weights)} weights where a {kind} has {len(axes)}{hint}")
     for index, value in enumerate(weights):
@@ -180,13 +180,12 @@ def _tensors(kind: str, weights: Sequence[Value]) -> Iterator[Array | None]:
 
 
 def _tensor(value: Value, axes: int | None, *, optional: bool) -> Array | None:
-    empty = value.size == 0 if isinstance(value, np.ndarray) else value == []
-    if empty and optional:
+    if is_empty(value) and optional:
         return None
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
         hint = "; gather it before saving" if "gpuArray" in describe(value) else ""
         raise ValueError(f"is {describe(value)} where numbers belong{hint}")
-    if axes and empty:
+    if axes and is_empty(value):
         raise ValueError("is empty")
     tensor = _shaped(floating(value), axes)
     if wrong := not_finite(tensor):
@@ -202,9 +201,8 @@ def _shaped(tensor: Array, axes: int | None) -> Array:
         return tensor.reshape(-1)
     if axes is not None and tensor.ndim > axes:
         raise ValueError(f"has shape {tensor.shape} where {axes} axes belong")
-    return (
-        tensor.reshape(tensor.shape + (1,) * (4 - tensor.ndim), order="F") if axes == 4 else tensor
-    )
+    dropped = (1,) * ((axes or 0) - tensor.ndim)
+    return tensor.reshape(tensor.shape + dropped, order="F")
 
 
 def floating(tensor: Array) -> Array:

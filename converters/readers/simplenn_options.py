@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from converters.readers.mat_value import Number, Struct, Value, describe, numbers, plain
+from converters.readers.mat_value import Number, Struct, Value, describe, is_empty, numbers, plain
 
 __all__ = ["options"]
 
@@ -23,13 +23,14 @@ def options(kind: str, struct: Struct) -> dict[str, Any]:
     """
     if kind not in _SETTINGS:
         found = {name: plain(struct[name]) for name in struct if name not in _BOOKKEEPING}
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in found.items() if value not in (None, (), "")}
     settings = {}
     for name, (read, default) in _SETTINGS[kind].items():
-        if name not in struct and default is None:
+        value = struct.get(name)
+        if is_empty(value) and default is None:
             raise ValueError(f"has no {name}")
         try:
-            settings[name] = read(struct[name]) if name in struct else default
+            settings[name] = default if value is None or is_empty(value) else read(value)
         except ValueError as error:
             raise ValueError(f"{name} {error}") from error
     return settings

@@ -67,7 +67,11 @@ def _in_directory(directory: Path) -> Bundle:
 
 
 def _indexes(directory: Path) -> list[str]:
-    files = directory.iterdir() if directory.is_dir() else ()
+    try:
+        files = list(directory.iterdir()) if directory.is_dir() else []
+    except OSError as error:
+        reason = f"cannot be listed: {error.strerror}"
+        raise ReadError(directory, reason, advice="Give yourself the right to read it.") from error
     return sorted(file.name for file in files if file.name.endswith(_INDEX))
 
 

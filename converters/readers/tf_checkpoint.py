@@ -71,12 +71,13 @@ def read(path: Path) -> Checkpoint:
     for name, entry in kept.items():
         try:
             tensors[name] = _tensor(entry, shards)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             place = f" (in {files[entry.shard].name})" if entry.shard in files else ""
             faults[name] = f"{error}{place}"
     if faults:
         lines = "".join(f"\n  tensor {name}: {reason}" for name, reason in faults.items())
-        raise ReadError(bundle.prefix, f"{len(faults)} tensors refused{lines}", advice=_FETCH)
+        count = f"{len(faults)} tensor" + "s" * (len(faults) > 1)
+        raise ReadError(bundle.prefix, f"{count} refused{lines}", advice=_FETCH)
     origin = Origin(
         path=bundle.prefix,
         format="tf_checkpoint",

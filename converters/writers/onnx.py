@@ -17,15 +17,12 @@ import tensorflow as tf
 import tf2onnx
 from tf2onnx.tfonnx import process_tf_graph
 
-from converters.errors import ConversionError
 from converters.writers.onnx_graph import name_values, split_initializers
 from converters.writers.onnx_stream import save
 from converters.writers.options import WriteOptions
 from netvlad_keras.spec import keras_name
 
-__all__ = ["OPSETS", "write"]
-
-OPSETS = (13, 15, 17, 18)
+__all__ = ["write"]
 
 #: Behind the trunk no axis is a place in the image.
 _HEAD_LAYOUTS = {
@@ -40,13 +37,8 @@ def write(model: Any, path: Path, options: WriteOptions) -> None:
     Initializers and inner values carry the canonical names; how the values
     lie in memory stands in `metadata_props["layouts"]`, what they are called,
     where that is not the layer's own name, in `metadata_props["values"]`.
-    Raises `ConversionError` for an opset that tf2onnx cannot write well.
+    Raises `ConversionError` if tf2onnx has lost a layer.
     """
-    if options.opset not in OPSETS:
-        raise ConversionError(
-            f"opset {options.opset} cannot be written",
-            advice=f"choose one of {', '.join(map(str, OPSETS))}",
-        )
     weights = {name: np.asarray(v.value) for name, v in model.canonical_weights.items()}
     proto = _weightless(model, list(weights), options)
     layers = [name for name, _ in model.spec.layers]

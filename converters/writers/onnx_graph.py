@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,6 @@ __all__ = ["name_values", "split_initializers"]
 
 Array = NDArray[Any]
 
-#: How tf2onnx names a node of its own, such as the transposition of a layer's input.
-_INSERTED = re.compile(r"__\d+$")
-
 #: What a transposition between the two image layouts turns an N×H×W×C value into.
 _TURNS = {(0, 3, 1, 2): "NCHW", (0, 2, 3, 1): "NHWC"}
 
@@ -26,41 +24,60 @@ _TURNS = {(0, 3, 1, 2): "NCHW", (0, 2, 3, 1): "NHWC"}
 def name_values(graph: Any, scopes: Mapping[str, str], layout: str) -> dict[str, str]:
     """Name each layer's output after the layer, and everything inside after it too.
 
-    `scopes` maps a TensorFlow scope to the source's layer name. Returns how
-    each layer's value lies in memory, `NHWC` or `NCHW` (of no meaning behind
-    the trunk). Raises `ConversionError` if a layer's value is not in the graph.
+    `scopes` maps a TensorFlow scope to the source's layer name. Nodes are put
+    into one order, whatever order tf2onnx left them in. Returns how each
+    layer's value lies in memory, `NHWC` or `NCHW` (of no meaning behind the
+    trunk). Raises `ConversionError` if a layer's value is not in the graph.
     """
-    owner = {node.name: _owner(node.name, scopes) for node in graph.node}
-    outputs = {value.name for value in graph.output}
+    _sort(graph)
+    found = _layouts(graph, layout.upper())
+    owners = [_owner(node.name, scopes) for node in graph.node]
     last: dict[str, str] = {}
-    for node in graph.node:
-        if (layer := owner[node.name]) and not _INSERTED.search(node.name):
+    for node, layer in zip(graph.node, owners, strict=True):
+        if layer and not _is_inserted(node):
             last[layer] = node.output[0]
     if missing := [layer for layer in scopes.values() if layer not in last]:
         raise ConversionError(f"the ONNX graph has lost the layers {', '.join(missing)}")
-    names = {value: layer for layer, value in last.items() if value not in outputs}
+    _name_nodes(graph, owners)
+    outputs = {value.name for value in graph.output}
+    names = {value: layer for layer, value in last.items()}
     for node in graph.node:
-        for value in node.output:
-            if value not in outputs:
-                names.setdefault(value, _tidied(value, scopes))
-    for index, constant in enumerate(graph.initializer):
-        names[constant.name] = f"constant_{index}"
-    found = _layouts(graph, layout.upper())
-    _apply(graph, names, owner, scopes)
+        for index, value in enumerate(node.output):
+            names.setdefault(value, f"{node.name}:{index}" if index else node.name)
+    for node in graph.node:
+        node.input[:] = [name if name in outputs else names.get(name, name) for name in node.input]
+        node.output[:] = [name if name in outputs else names[name] for name in node.output]
     return {layer: found[last[layer]] for layer in scopes.values()}
+
+
+def _sort(graph: Any) -> None:
+    """Depth first from the outputs: an order that the graph alone decides."""
+    makers = {name: node for node in graph.node for name in node.output}
+    order: dict[str, Any] = {}
+    stack = [(makers[value.name], False) for value in reversed(graph.output)]
+    while stack:
+        node, ready = stack.pop()
+        if node.output[0] in order:
+            continue
+        if ready:
+            order[node.output[0]] = node
+            continue
+        stack.append((node, True))
+        stack += [(makers[name], False) for name in reversed(node.input) if name in makers]
+    nodes = list(order.values())
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _owner(node_name: str, scopes: Mapping[str, str]) -> str:
     """The layer whose scope, `conv1_1_1` for its second trace, a node stands in."""
     scope = node_name.split("/", 1)[0] if "/" in node_name else ""
-    return scopes.get(scope) or scopes.get(re.sub(r"_\d+$", "", scope), "")
+    return scopes.get(re.sub(r"_\d+$", "", scope)) or scopes.get(scope, "")
 
 
-def _tidied(name: str, scopes: Mapping[str, str]) -> str:
-    """`vlad.3Acore_1/Softmax:0` as `vlad:core/Softmax`."""
-    layer = _owner(name, scopes)
-    plain = re.sub(r":0$", "", name)
-    return f"{layer}/{plain.split('/', 1)[1]}" if layer else plain
+def _is_inserted(node: Any) -> bool:
+    """A transposition of tf2onnx's own, named after the layer whose input it turns."""
+    return node.op_type == "Transpose" and re.search(r"__\d+$", node.name) is not None
 
 
 def _layouts(graph: Any, layout: str) -> dict[str, str]:
@@ -70,25 +87,19 @@ def _layouts(graph: Any, layout: str) -> dict[str, str]:
         known = next((found[name] for name in node.input if name in found), None)
         if known is None:
             continue
-        if node.op_type == "Transpose" and known in ("NHWC", "NCHW"):
-            turn = tuple(onnx.helper.get_node_attr_value(node, "perm"))
-            known = _TURNS.get(turn, known)
+        if node.op_type == "Transpose":
+            known = _TURNS.get(tuple(_attribute(node, "perm")), known)
         found.update(dict.fromkeys(node.output, known))
     return found
 
 
-def _apply(
-    graph: Any, names: Mapping[str, str], owner: Mapping[str, str], scopes: Mapping[str, str]
-) -> None:
-    used: dict[str, int] = {}
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-        base = f"{owner[node.name] or 'net'}/{node.op_type}"
-        used[base] = used.get(base, 0) + 1
+def _name_nodes(graph: Any, owners: Sequence[str]) -> None:
+    """`conv1_1/Conv`; the second of a kind in a layer is `…_2`."""
+    used: Counter[str] = Counter()
+    for node, owner in zip(graph.node, owners, strict=True):
+        base = f"{owner or 'net'}/{node.op_type}"
+        used[base] += 1
         node.name = base if used[base] == 1 else f"{base}_{used[base]}"
-    for constant in graph.initializer:
-        constant.name = names[constant.name]
 
 
 def split_initializers(graph: Any, weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -120,15 +131,30 @@ def split_initializers(graph: Any, weights: Mapping[str, Array]) -> dict[str, Ar
         node.input[:] = [final.get(name, name) for name in node.input]
     del graph.node[:]
     graph.node.extend(kept)
-    _drop_unread(graph)
+    _number_constants(graph)
     return {final[name]: values[name] for name in reads}
 
 
-def _drop_unread(graph: Any) -> None:
-    reads = {name for node in graph.node for name in node.input}
-    kept = [constant for constant in graph.initializer if constant.name in reads]
+def _number_constants(graph: Any) -> None:
+    """Name the constants in the order in which they are read; equal ones are one.
+
+    tf2onnx leaves them in an order that changes from run to run.
+    """
+    contents = {}
+    for constant in graph.initializer:
+        name, constant.name = constant.name, ""
+        contents[name] = constant.SerializeToString(deterministic=True)
+    numbers: dict[bytes, int] = {}
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name in contents:
+                number = numbers.setdefault(contents[name], len(numbers))
+                node.input[index] = f"constant_{number}"
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    for content, number in numbers.items():
+        constant = onnx.TensorProto.FromString(content)
+        constant.name = f"constant_{number}"
+        graph.initializer.append(constant)
 
 
 def _attribute(node: Any, name: str, default: Any = None) -> Any:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["WriteOptions"]
+__all__ = ["OPSETS", "WriteOptions"]
+
+#: ONNX operator sets that tf2onnx 1.17 writes; its 19 to 21 fail.
+OPSETS = (13, 15, 17, 18)
 
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
     """Options of all writers; those but `metadata` concern ONNX.
 
-    opset        ONNX operator set: 13, 15, 17 or 18.
+    opset        ONNX operator set, one of `OPSETS`.
     layout       of the input: `nhwc` or `nchw`.
     input_dtype  `float32` or `uint8`.
     size         height and width in pixels, or None for any.

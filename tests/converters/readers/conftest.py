@@ -1,7 +1,7 @@
 """Small .mat files made on the fly, of both containers, from plain Python values.
 
-    dict -> struct    list -> cell array    tuple of dicts -> struct array
-    str -> char       number -> double      array -> itself
+dict -> struct    list -> cell array    tuple of dicts -> struct array
+str -> char       number -> double      array -> itself
 """
 
 from __future__ import annotations

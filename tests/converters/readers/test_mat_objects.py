@@ -71,7 +71,7 @@ def test_unknown_classes(tmp_path: Path, version: str) -> None:
 
 
 def test_gpu_array_within_an_object(tmp_path: Path, version: str) -> None:
-    with pytest.raises(LayerError, match="gpuArray.* gather it"):
+    with pytest.raises(LayerError, match=r"gpuArray.* gather it"):
         read(save(tmp_path, version, vlad(instance("gpuArray", size=ROW), WEIGHTS)))
 
 
@@ -105,7 +105,7 @@ def test_subsystem_of_an_unknown_version(tmp_path: Path) -> None:
         data = words[()]
         data.flat[0] = 9
         words[...] = data
-    with pytest.raises(LayerError, match="layer1.*version 9 is not supported"):
+    with pytest.raises(LayerError, match=r"layer1.*version 9 is not supported"):
         read(path)
 
 
@@ -116,7 +116,7 @@ def test_object_that_is_not_in_the_subsystem(tmp_path: Path) -> None:
         words = reference[()]
         words.flat[4] = 77
         reference[...] = words
-    with pytest.raises(LayerError, match="layer1: an object of class layerVLAD.*damaged"):
+    with pytest.raises(LayerError, match=r"layer1: an object of class layerVLAD.*damaged"):
         read(path)
 
 
@@ -128,11 +128,24 @@ def test_subsystem_that_reaches_out_of_the_file(tmp_path: Path) -> None:
         read(path)
 
 
+def test_object_whose_values_lie_in_another_file(tmp_path: Path) -> None:
+    path = save(tmp_path, "v7.3", vlad(WEIGHTS, WEIGHTS))
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(b"NOT-YOURS")
+    with h5py.File(path, "r+") as file:
+        data = file.create_dataset("#refs#/far", (1, 9), "u1", external=[(str(secret), 0, 9)])
+        data.attrs["MATLAB_class"] = np.bytes_("uint8")
+        cells = file["#subsystem#/MCOS"]
+        references = cells[()]
+        references.flat[2] = data.ref
+        cells[...] = references
+    with pytest.raises(ReadError, match="far keeps its data in another file"):
+        read(path)
+
+
 def test_without_mat_io(tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = save(tmp_path, version, struct(type="relu", name="r")).rename(tmp_path / "plain.mat")
     path = save(tmp_path, version, vlad(WEIGHTS, WEIGHTS))
-    plain = tmp_path / "plain.mat"
-    save(tmp_path, version, struct(type="relu", name="r")).rename(plain)
-    save(tmp_path, version, vlad(WEIGHTS, WEIGHTS))
     for name in [name for name in sys.modules if name.split(".")[0] == "matio"]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "converters.readers.mat_objects", raising=False)
