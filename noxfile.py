@@ -34,7 +34,9 @@ HEAVY = ("keras", "matio", "tensorflow", "tf2onnx")
 def convert(session: nox.Session) -> None:
     """Convert: `nox -s convert -- --source PATH|NAME` (without arguments: off-the-shelf, mini)."""
     _install(session, ".[convert]", "benchmarks")  # which run in this environment
-    session.run("python", "-m", "converters", "convert", *session.posargs)
+    # Off-the-shelf last: the last line says what it is.
+    for arguments in [session.posargs] if session.posargs else [["--source", "mini"], []]:
+        session.run("python", "-m", "converters", "convert", *arguments)
 
 
 @nox.session

@@ -117,6 +117,8 @@ def _convert(options: argparse.Namespace) -> dict[str, Any]:
             command=" ".join(["netvlad-convert", *sys.argv[1:]]),
         )
         folder = convert(request, progress.step)
+    for remark in source.remarks if not options.json else ():
+        print(remark, file=sys.stderr)
     if not options.json:
         report.artifacts(folder, source.notice)
     return {"folder": str(folder), "notice": source.notice, **report.manifest(folder)}

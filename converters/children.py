@@ -8,13 +8,14 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 from converters.errors import EnvironmentFailure
 
-__all__ = ["run"]
+__all__ = ["follow", "run"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,45 +38,78 @@ def run(log: Path, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     the end of it when the process dies, as one does that the system kills for
     its memory.
     """
-    environment = {**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", __name__, str(os.getpid())]
-    with log.open("ab") as voice:
-        done = subprocess.run(
-            command,
-            input=pickle.dumps((function, args, kwargs)),
-            stdout=subprocess.PIPE,
-            stderr=voice,
-            env=environment,
-            check=False,
-        )
-    if done.returncode:
-        said = log.read_text(errors="replace")[-2000:]
-        raise EnvironmentFailure(
-            f"the process that ran {function.__name__} died ({done.returncode})\n{said}".rstrip(),
-            advice="most often memory ran out; close other programs and run it again",
-        )
-    value, error = pickle.loads(done.stdout)
-    if error is not None:
-        raise error
+    (value,) = _answers(log, function, args, kwargs)
     return value  # type: ignore[no-any-return]
 
 
+def follow(
+    log: Path, function: Callable[P, Iterator[T]], *args: P.args, **kwargs: P.kwargs
+) -> Iterator[T]:
+    """What a generator function yields in a new process, each item as it comes; else as `run`."""
+    return _answers(log, function, args, kwargs)
+
+
+def _answers(
+    log: Path, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Iterator[Any]:
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, **_ENVIRONMENT, "PYTHONPATH": path}
+    command = [sys.executable, "-m", __name__, str(os.getpid())]
+    with (
+        log.open("ab") as voice,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=voice,
+            env=environment,
+        ) as child,
+    ):
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            with suppress(BrokenPipeError), child.stdin:
+                pickle.dump((function, args, kwargs), child.stdin)
+            while (answer := _next(child.stdout)) is not None:
+                value, error = answer
+                if error is not None:
+                    raise error
+                yield value
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode:
+        said = log.read_text(errors="replace")[-2000:]
+        raise EnvironmentFailure(
+            f"the process that ran {function.__name__} died ({child.returncode})\n{said}".rstrip(),
+            advice="most often memory ran out; close other programs and run it again",
+        )
+
+
+def _next(answers: IO[bytes]) -> tuple[Any, BaseException | None] | None:
+    try:
+        return pickle.load(answers)  # type: ignore[no-any-return]
+    except (EOFError, pickle.UnpicklingError):  # the end, or cut off in the middle
+        return None
+
+
 def _serve(parent: int) -> None:
-    """In the new process: its end with its parent's, its voice into the log, its answer back."""
+    """In the new process: its end with its parent's, its voice into the log, its answers back."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
-    answer = os.fdopen(os.dup(1), "wb")
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     function, args, kwargs = pickle.load(sys.stdin.buffer)
-    outcome: tuple[Any, BaseException | None]
-    try:
-        outcome = function(*args, **kwargs), None
-    except Exception as error:
-        outcome = None, error
-    with answer:
-        pickle.dump(outcome, answer)
+    with answers:
+        try:
+            outcome = function(*args, **kwargs)
+            for value in outcome if isinstance(outcome, Generator) else (outcome,):
+                answers.write(pickle.dumps((value, None)))
+                answers.flush()
+        except Exception as error:
+            answers.write(pickle.dumps((None, error)))
 
 
 if __name__ == "__main__":

@@ -25,16 +25,14 @@ _NORMALIZATION = {
     "interpolation": "bicubic",
     "border": (32.0, 32.0),
 }
-#: A 1×1 convolution as NetVLAD's `addPCA.m` adds it.
-_DENSE = {"pad": (0, 0, 0, 0), "stride": (1, 1), "dilate": (1, 1)}
 
 
 def compose(spec: NetVLADSpec, tensors: Mapping[str, Array]) -> Checkpoint:
     """The net of `spec` with these `tensors`, as a reader of MatConvNet files gives it.
 
     `tensors` are named and shaped as `shapes(spec)` says; the mean and the
-    session's name are the spec's. Raises `MappingError` with every tensor that is missing, unexpected
-    or misshapen.
+    session's name are the spec's. Raises `MappingError` with every tensor that
+    is missing, unexpected or misshapen.
     """
     expected = shapes(spec)
     misfits = {
@@ -122,4 +120,9 @@ def _row(row: Row) -> dict[str, Any]:
 def _head(spec: NetVLADSpec, name: str) -> dict[str, Any]:
     """L2 across all D channels is MatConvNet's `normalize` with a window of 2D."""
     across = {"param": (2.0 * spec.feature_width, 1e-12, 1.0, 0.5)}
-    return {"preL2": across, "vlad:intranorm": across, "WPCA": dict(_DENSE)}.get(name, {})
+    options: dict[str, dict[str, Any]] = {
+        "preL2": across,
+        "vlad:intranorm": across,
+        "WPCA": {"pad": (0, 0, 0, 0), "stride": (1, 1), "dilate": (1, 1)},
+    }
+    return options.get(name, {})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +19,7 @@ from converters.checkpoint import Array, Checkpoint
 from converters.errors import ConversionError, EnvironmentFailure, MappingError
 from converters.recognise import spec_from
 from converters.sources import SourceFiles
-from converters.staging import replacing
+from converters.staging import flush, replacing
 from converters.writers.options import OPSETS, WriteOptions
 from netvlad_keras.spec import NetVLADSpec
 
@@ -88,6 +88,7 @@ def convert(request: Request, progress: Progress = lambda message: None) -> Path
         shutil.rmtree(scratch)
         progress("manifest.json, MODEL_CARD.md")
         manifest.write(folder, target, record)
+        progress("flush to the disk")
     return target
 
 
@@ -116,6 +117,7 @@ def _hand_over(request: Request, folder: Path, progress: Progress) -> manifest.R
     for path in request.source.paths:
         progress(f"read {path.name}")
         checkpoint = formats.read(path)
+        progress(f"map {len(checkpoint.tensors)} tensors")
         spec = spec_from(checkpoint)
         found.append((checkpoint, spec, weights_of(checkpoint, spec)))
     checkpoint, spec, arrays = found[0]
@@ -134,6 +136,7 @@ def _hand_over(request: Request, folder: Path, progress: Progress) -> manifest.R
             f"WPCA cropped to its first {request.dimension} outputs, L2-normalised again"
         )
     handoff.save(folder, spec, arrays)
+    progress("hash the source")
     return manifest.Record(
         request=request,
         spec=spec,
@@ -186,20 +189,28 @@ def _cropped(
 def _write_all(
     request: Request, record: manifest.Record, folder: Path, scratch: Path, progress: Progress
 ) -> None:
-    """Each group of artifacts in a process of its own; of a small net two at a time."""
+    """Each group of artifacts in a process of its own; of a small net two at a time.
+
+    What is written goes to the disk while the next process computes.
+    """
     options = replace(request.options, metadata=manifest.metadata(record))
 
-    def one(names: Sequence[str]) -> None:
+    def one(names: Sequence[str]) -> list[Future[None]]:
         paths = {name: folder / formats.ARTIFACTS[name].filename for name in names}
-        progress(f"write {', '.join(path.name for path in paths.values())}")
         log = scratch / f"{names[0]}.log"
-        children.run(log, produce.write, paths, scratch / "weights", options)
+        for step in children.follow(log, produce.write, paths, scratch / "weights", options):
+            progress(step)
+        flushes = [disk.submit(flush, path) for path in paths.values()]
         if "onnx" in paths:
             progress(f"check {paths['onnx'].name}")
             children.run(log, produce.check_onnx, paths["onnx"])
+        return flushes
 
-    with ThreadPoolExecutor(2 if 4 * record.parameters < _SMALL else 1) as pool:
-        list(pool.map(one, _groups(request.formats)))
+    writers = 2 if 4 * record.parameters < _SMALL else 1
+    with ThreadPoolExecutor(1) as disk, ThreadPoolExecutor(writers) as pool:
+        for flushes in pool.map(one, _groups(request.formats)):
+            for flushed in flushes:
+                flushed.result()
 
 
 def _groups(names: Sequence[str]) -> list[list[str]]:

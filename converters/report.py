@@ -58,6 +58,12 @@ class _Bars:
         self._transfers.update(self._tasks[name], completed=done, total=total)
 
 
+def _console() -> Console:
+    """Standard output; where nobody watches, lines are as long as they need to be."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[_Lines | _Bars]:
     """An object with `step(message)` and `transfer(name, done, total)` in bytes."""
@@ -90,7 +96,7 @@ def artifacts(folder: Path, notice: str) -> None:
     for name, facts in manifest(folder)["files"].items():
         if not name.startswith("saved_model/") or name.endswith("saved_model.pb"):
             table.add_row(name, _size(facts["size"]), facts["sha256"][:16] + "…")
-    console = Console()
+    console = _console()
     console.print(f"{folder}/", highlight=False)
     console.print(table)
     if notice:
@@ -99,7 +105,7 @@ def artifacts(folder: Path, notice: str) -> None:
 
 def inspection(found: dict[str, Any]) -> None:
     """A file's layers and tensors, and the net that it is."""
-    console = Console()
+    console = _console()
     table = Table("layer", "kind", "tensors", "options", box=None)
     for layer in found["layers"]:
         shapes = [_shape(found["tensors"][name]["shape"]) for name in layer["tensors"]]
@@ -125,13 +131,11 @@ def inspection(found: dict[str, Any]) -> None:
 
 def sources(found: list[dict[str, Any]]) -> None:
     """The named sources as a table."""
-    table = Table("name", "what it is", "size", "licence", "cached", box=None)
+    table = Table("name", "what it is", "size", "cached", box=None)
     for row in found:
         size = _size(row["size"]) if row["size"] else "?"
-        table.add_row(
-            row["name"], row["summary"], size, row["licence"], "yes" if row["cached"] else ""
-        )
-    Console().print(table)
+        table.add_row(row["name"], row["summary"], size, "yes" if row["cached"] else "")
+    _console().print(table)
 
 
 def _size(count: int) -> str:

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from converters.errors import EnvironmentFailure
 
-__all__ = ["replacing"]
+__all__ = ["flush", "replacing"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -45,7 +45,7 @@ def replacing(target: Path) -> Iterator[Path]:
             building.chmod(0o755)
             try:
                 yield building
-                _flush(building)
+                flush(building)
                 _exchange(building, target, retired)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
@@ -87,11 +87,11 @@ def _swap(first: Path, second: Path) -> bool:
     return bool(result == 0)
 
 
-def _flush(folder: Path) -> None:
-    """Force the files to the disk before their names become final."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
+def flush(path: Path) -> None:
+    """Force a file, or the files in a folder, to the disk; it costs nothing where they are."""
+    for each in (path, *path.rglob("*")):
+        if each.is_file():
+            with each.open("rb") as file:
                 os.fsync(file.fileno())
 
 

@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netvlad_keras.errors import ImageShapeError, WeightsError
     from netvlad_keras.layers import NetVLAD
-    from netvlad_keras.model import ImageShapeError, NetVLADModel
+    from netvlad_keras.model import NetVLADModel
     from netvlad_keras.preprocess import load_image
     from netvlad_keras.spec import NetVLADSpec
-    from netvlad_keras.weights import WeightsError
 
 __all__ = [
     "ImageShapeError",
@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ImageShapeError": "model",
+    "ImageShapeError": "errors",
     "NetVLAD": "layers",
     "NetVLADModel": "model",
     "NetVLADSpec": "spec",
-    "WeightsError": "weights",
+    "WeightsError": "errors",
     "load_image": "preprocess",
 }
 

@@ -5,11 +5,14 @@ All are written in `keras.ops` and take N×H×W×C tensors, on every backend.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
+
+from netvlad_keras.windows import Convolution, MaxPooling
 
 __all__ = [
     "Convolution",
@@ -53,99 +56,6 @@ class MeanSubtraction(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "mean": list(self.mean_colour)}
-
-
-@_register
-class Convolution(keras.layers.Conv2D):
-    """Convolution with a pad for each side and filter groups (vl_nnconv).
-
-    `pads` is top, bottom, left, right. The kernel is h×w×(I/groups)×O. Groups
-    are computed as split, convolve, concatenate: TensorFlow runs its grouped
-    convolution on CPUs only inside a function that ONNX cannot express.
-    """
-
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: tuple[int, int],
-        pads: Sequence[int] = (0, 0, 0, 0),
-        **kwargs: Any,
-    ) -> None:
-        kwargs.pop("padding", None)
-        super().__init__(
-            filters, kernel_size, padding="valid", data_format="channels_last", **kwargs
-        )
-        self.pads = tuple(int(pad) for pad in pads)
-        self._is_same = tuple(self.strides) == (1, 1) and self.pads == tuple(
-            side
-            for size, rate in zip(self.kernel_size, self.dilation_rate, strict=True)
-            for side in ((size - 1) * rate // 2, (size - 1) * rate - (size - 1) * rate // 2)
-        )
-
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        if self.groups == 1:
-            return self._convolve(inputs, kernel)
-        parts = zip(
-            ops.split(inputs, self.groups, axis=-1),
-            ops.split(kernel, self.groups, axis=-1),
-            strict=True,
-        )
-        return ops.concatenate([self._convolve(part, k) for part, k in parts], axis=-1)
-
-    def _convolve(self, inputs: Any, kernel: Any) -> Any:
-        if not self._is_same:
-            inputs = _pad(inputs, self.pads, 0.0)
-        return ops.conv(
-            inputs,
-            kernel,
-            strides=list(self.strides),
-            padding="same" if self._is_same else "valid",
-            dilation_rate=self.dilation_rate,
-            data_format="channels_last",
-        )
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        extent = [
-            (size - 1) * rate + 1
-            for size, rate in zip(self.kernel_size, self.dilation_rate, strict=True)
-        ]
-        return (*_slid(input_shape, extent, self.strides, self.pads), self.filters)
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        for fixed in ("padding", "data_format"):
-            del config[fixed]
-        return {**config, "pads": list(self.pads)}
-
-
-@_register
-class MaxPooling(keras.layers.Layer):
-    """Maximum over windows, with a pad for each side (vl_nnpool, method `max`)."""
-
-    def __init__(
-        self,
-        pool_size: tuple[int, int],
-        strides: tuple[int, int],
-        pads: Sequence[int] = (0, 0, 0, 0),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.pool_size = tuple(pool_size)
-        self.strides = tuple(strides)
-        self.pads = tuple(pads)
-
-    def call(self, inputs: Any) -> Any:
-        inputs = _pad(inputs, self.pads, float("-inf"))
-        return ops.max_pool(
-            inputs, self.pool_size, self.strides, padding="valid", data_format="channels_last"
-        )
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return (*_slid(input_shape, self.pool_size, self.strides, self.pads), input_shape[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        config = {"pool_size": self.pool_size, "strides": self.strides, "pads": self.pads}
-        return {**super().get_config(), **{key: list(value) for key, value in config.items()}}
 
 
 @_register
@@ -214,17 +124,16 @@ class WholeL2Normalization(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         flat = inputs
-        if len(inputs.shape) == 4:
-            _, height, width, channels = inputs.shape
-            flat = ops.reshape(ops.transpose(inputs, (0, 3, 2, 1)), (-1, height * width * channels))
+        if (rank := len(inputs.shape)) > 2:
+            size = self.compute_output_shape(inputs.shape)[1]
+            shape = (-1, size) if size else (ops.shape(inputs)[0], -1)
+            flat = ops.reshape(ops.transpose(inputs, (0, *range(rank - 1, 0, -1))), shape)
         total = ops.sum(ops.square(flat), axis=-1, keepdims=True)
         return flat / (ops.sqrt(ops.maximum(total, self._TINY)) + self.epsilon)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        size = 1
-        for extent in input_shape[1:]:
-            size *= extent
-        return (input_shape[0], size)
+        sizes = input_shape[1:]
+        return (input_shape[0], None if None in sizes else math.prod(sizes))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
@@ -302,23 +211,3 @@ class NetVLAD(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("clusters", "use_bias", "initializer")}
         return {**super().get_config(), **own}
-
-
-def _pad(inputs: Any, pads: Sequence[int], value: float) -> Any:
-    if not any(pads):
-        return inputs
-    top, bottom, left, right = pads
-    edges = [[0, 0], [top, bottom], [left, right], [0, 0]]
-    return ops.pad(inputs, edges, constant_values=value)
-
-
-def _slid(
-    shape: Sequence[Any], extent: Sequence[int], strides: Sequence[int], pads: Sequence[int]
-) -> list[Any]:
-    """Batch, height and width after a window of `extent` slides over `shape`."""
-    sizes = [shape[0]]
-    for axis in (0, 1):
-        size = shape[axis + 1]
-        padded = None if size is None else size + sum(pads[2 * axis : 2 * axis + 2])
-        sizes.append(None if padded is None else (padded - extent[axis]) // strides[axis] + 1)
-    return sizes

@@ -14,8 +14,8 @@ __all__ = ["IMAGENET_MEAN", "NetVLADSpec", "keras_name", "source_name"]
 IMAGENET_MEAN = (123.68, 116.779, 103.939)
 
 _NAME = re.compile(
-    r"(?P<net>[^_]+)_(?P<trainset>[^_]+)_(?P<layer>conv\d+(?:_\d+)?)"
-    r"(?:_(?P<clusterset>[^_]+)_train)?"
+    r"(?P<net>[A-Za-z0-9]+)_(?P<trainset>[A-Za-z0-9-]+)_(?P<layer>conv[0-9]+(?:_[0-9]+)?)"
+    r"(?:_(?P<clusterset>[A-Za-z0-9-]+)_train)?"
     r"_(?P<pooling>max|avg|vladv2|vlad)(?P<prel2>_preL2)?(?P<intra>_intra)?(?P<white>_white)?"
 )
 _GRAMMAR = (
@@ -55,6 +55,9 @@ class NetVLADSpec:
             raise ValueError(f"{self.pooling} with {self.clusters} clusters")
         if self.intranorm and not self.is_vlad:
             raise ValueError(f"{self.pooling} pooling has no intra-normalisation")
+        names = ["input", *(name for name, _ in self.layers)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two layers of one name: {', '.join(twice)}")
 
     @classmethod
     def from_name(cls, name: str) -> NetVLADSpec:
@@ -163,14 +166,27 @@ class NetVLADSpec:
 
 
 def _row(data: dict[str, Any]) -> Row:
-    return Row(**{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return Row(**values)
 
 
 def keras_name(name: str) -> str:
-    """A source's layer name as Keras and TensorFlow allow it: `vlad.3Acore`."""
-    return re.sub(r"[^A-Za-z0-9_-]", lambda match: f".{ord(match[0]):02X}", name)
+    """A source's layer name as Keras and TensorFlow allow it: `vlad.3Acore`.
+
+    Each byte (UTF-8) outside [A-Za-z0-9_-] is a dot and two hex digits; so is
+    a `_` or `-` in the first place, where TensorFlow takes neither.
+    """
+    return re.sub(
+        r"^[_-]|[^A-Za-z0-9_-]",
+        lambda match: "".join(f".{byte:02X}" for byte in match[0].encode()),
+        name,
+    )
 
 
 def source_name(name: str) -> str:
     """The source's layer name that `keras_name` wrote."""
-    return re.sub(r"\.([0-9A-F]{2})", lambda match: chr(int(match[1], 16)), name)
+    return re.sub(
+        r"(?:\.[0-9A-F]{2})+",
+        lambda match: bytes.fromhex(match[0].replace(".", "")).decode(errors="replace"),
+        name,
+    )

@@ -1,19 +1,12 @@
-"""The HDF5 layouts that NetVLAD's Keras weights have had, by canonical name. No Keras here.
-
-model      written by `model.save("….h5")`: `model_weights/<layer>/<layer>/<weight>`.
-weights    written by `model.save_weights("….weights.h5")`, and found inside `.keras`:
-           `layers/<class>/vars/<n>`, with the layer's name in an attribute.
-keras 2.2  `netvlad_weights.h5` of the first Keras port (2019):
-           `<layer>/<layer>/<weight>:0` under numbered names, read by order and shape.
-"""
+"""NetVLAD's Keras weights in files, checked before anything is assigned. No Keras here."""
 
 from __future__ import annotations
 
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -23,50 +16,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from netvlad_keras.spec import NetVLADSpec, source_name
-from netvlad_keras.trunks import VD16
+from netvlad_keras.errors import WeightsError
+from netvlad_keras.layouts import LAYOUTS, Stored
+from netvlad_keras.spec import NetVLADSpec
 
-__all__ = ["Stored", "WeightsError", "WeightsFile", "check", "opened"]
+__all__ = ["Stored", "WeightsError", "WeightsFile", "check", "opened", "values"]
 
 _ADVICE = (
     "load_weights takes a .h5, .weights.h5 or .keras file of netvlad-keras, or the "
     "netvlad_weights.h5 of the first Keras port"
 )
-
-
-class WeightsError(ValueError):
-    """A weights file that does not fit: every missing, unexpected and misshapen entry.
-
-    Raised before any variable changes.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        missing: Sequence[str] = (),
-        unexpected: Sequence[str] = (),
-        misshapen: Sequence[str] = (),
-    ) -> None:
-        self.missing = tuple(missing)
-        self.unexpected = tuple(unexpected)
-        self.misshapen = tuple(misshapen)
-        lines = [f"missing: {name}" for name in self.missing]
-        lines += [f"unexpected: {name}" for name in self.unexpected]
-        lines += [f"wrong shape: {text}" for text in self.misshapen]
-        super().__init__("\n  ".join([reason, *lines]))
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One weight in an open file; `np.asarray` reads it."""
-
-    dataset: Any
-    shape: tuple[int, ...]
-    sign: int = 1
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        values = np.asarray(self.dataset[()], dtype=dtype).reshape(self.shape)
-        return values if self.sign == 1 else np.negative(values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,30 +57,60 @@ def check(arrays: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) ->
         raise WeightsError("these weights are not this model's", missing, unexpected, misshapen)
 
 
+def values(
+    arrays: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]
+) -> dict[str, NDArray[np.float32]]:
+    """`check`, then every array in float32, all in memory at once.
+
+    Raises `WeightsError` also for NaN, infinity, and what cannot be read.
+    """
+    check(arrays, expected)
+    found = {name: np.asarray(arrays[name], dtype=np.float32) for name in expected}
+    wrong = [
+        name for name, value in found.items() if not np.isfinite([value.min(), value.max()]).all()
+    ]
+    if wrong:
+        raise WeightsError(f"NaN or infinity in {', '.join(wrong)}")
+    return found
+
+
 @contextmanager
 def opened(path: str | PathLike[str]) -> Iterator[WeightsFile]:
     """Open a weights file of any of the layouts, for reading on demand.
 
     Raises `WeightsError` for a file that is none of them, and for one that
-    leads out of itself (external links or storage, virtual datasets).
+    leads out of itself (external links or storage, virtual datasets). A
+    `WeightsError` of the caller's own leaves with the path before it.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: there is no such file")
     try:
-        with _container(path) as (file, config):
-            layout = next((name for name, sign, _ in _LAYOUTS if sign(file)), None)
-            if layout is None:
-                raise WeightsError(f"{path}: not a NetVLAD weights file; {_ADVICE}")
-            read = next(read for name, _, read in _LAYOUTS if name == layout)
-            yield WeightsFile(
-                layout,
-                read(file),
-                frozenset({"input/mean"}) if layout == "keras 2.2" else frozenset(),
-                _spec(config or file.attrs.get("model_config")),
-            )
-    except (OSError, zipfile.BadZipFile, KeyError) as error:
-        raise WeightsError(f"{path}: cannot be read ({error}); {_ADVICE}") from error
+        if not path.is_file():
+            raise WeightsError("there is no such file")
+        with ExitStack() as stack:
+            try:
+                found = _found(*stack.enter_context(_container(path)))
+            except WeightsError:
+                raise
+            except Exception as error:  # h5py and zipfile have a dozen for broken files
+                raise WeightsError(f"cannot be read ({error}); {_ADVICE}") from error
+            yield found
+    except WeightsError as error:
+        reason = f"{path}: {error.reason}"
+        raise WeightsError(reason, error.missing, error.unexpected, error.misshapen) from error
+
+
+def _found(file: Any, config: str | None) -> WeightsFile:
+    for layout, sign, read in LAYOUTS:
+        if sign(file):
+            entries = read(file)
+            lacks = {"input/mean"} - entries.keys() if layout == "keras 2.2" else ()
+            spec = _spec(config or file.attrs.get("model_config"))
+            return WeightsFile(layout, entries, frozenset(lacks), spec)
+    raise WeightsError(f"not a NetVLAD weights file; {_ADVICE}")
+
+
+#: Keras stores its archive's members as they are; what swells this much is a bomb.
+_SWELL = 64
 
 
 @contextmanager
@@ -132,6 +121,8 @@ def _container(path: Path) -> Iterator[tuple[Any, str | None]]:
             yield file, None
         return
     with zipfile.ZipFile(path) as archive:
+        if archive.getinfo("model.weights.h5").file_size > _SWELL * path.stat().st_size:
+            raise WeightsError(f"its weights would swell to more than {_SWELL} times its size")
         weights = io.BytesIO(archive.read("model.weights.h5"))
         with h5py.File(weights, "r") as file:
             yield file, archive.read("config.json").decode()
@@ -143,94 +134,3 @@ def _spec(config: Any) -> NetVLADSpec | None:
         return NetVLADSpec.from_dict(json.loads(config)["config"]["spec"])
     except (TypeError, ValueError, KeyError):
         return None
-
-
-def _read_model(file: Any) -> dict[str, Stored]:
-    entries = {}
-    for layer, group in _groups(file["model_weights"]):
-        for path in group.attrs.get("weight_names", ()):
-            dataset = _dataset(group, _text(path))
-            weight = _text(path).rsplit("/", 1)[-1]
-            entries[f"{source_name(layer)}/{weight}"] = Stored(dataset, dataset.shape)
-    return entries
-
-
-#: Weights of a layer in the order in which Keras numbers them.
-_ORDER: dict[str, dict[int, tuple[str, ...]]] = {
-    "input": {1: ("mean",)},
-    "vlad:core": {2: ("assignment", "centers"), 3: ("assignment", "bias", "centers")},
-}
-_KERNEL_BIAS: dict[int, tuple[str, ...]] = {2: ("kernel", "bias")}
-
-
-def _read_weights(file: Any) -> dict[str, Stored]:
-    entries = {}
-    for _, group in _groups(file["layers"]):
-        if "vars" not in group or not len(group["vars"]):
-            continue
-        stored = group["vars"]
-        layer = source_name(_text(stored.attrs.get("name", group.name)))
-        names = _ORDER.get(layer, _KERNEL_BIAS).get(len(stored))
-        for index in range(len(stored)):
-            dataset = _dataset(stored, str(index))
-            name = names[index] if names else str(index)
-            entries[f"{layer}/{name}"] = Stored(dataset, dataset.shape)
-    return entries
-
-
-def _read_keras22(file: Any) -> dict[str, Stored]:
-    """Convolutions in VGG-16's order and then WPCA, whatever numbers they carry.
-
-    The NetVLAD group holds the centres first, negated as MatConvNet has them,
-    and then the assignment.
-    """
-    convolutions = iter([row.name for row in VD16 if row.kind == "conv"] + ["WPCA"])
-    entries = {}
-    for layer, group in _groups(file):
-        found = [_dataset(group, _text(path)) for path in group.attrs.get("weight_names", ())]
-        ranks = [len(dataset.shape) for dataset in found]
-        if ranks == [5, 4]:
-            centers, assignment = found
-            entries["vlad:core/assignment"] = Stored(assignment, assignment.shape[2:])
-            entries["vlad:core/centers"] = Stored(centers, centers.shape[3:], sign=-1)
-        elif ranks == [4, 1]:
-            name = next(convolutions, layer)
-            kernel, bias = found
-            shape = kernel.shape[2:] if name == "WPCA" else kernel.shape
-            entries[f"{name}/kernel"] = Stored(kernel, shape)
-            entries[f"{name}/bias"] = Stored(bias, bias.shape)
-        else:
-            entries.update({f"{layer}/{i}": Stored(d, d.shape) for i, d in enumerate(found)})
-    return entries
-
-
-#: Layout, how a file shows that it has it, and what reads it.
-_LAYOUTS: tuple[tuple[str, Callable[[Any], bool], Callable[[Any], dict[str, Stored]]], ...] = (
-    ("model", lambda file: "model_weights" in file, _read_model),
-    ("weights", lambda file: "layers" in file and "layer_names" not in file.attrs, _read_weights),
-    ("keras 2.2", lambda file: "layer_names" in file.attrs, _read_keras22),
-)
-
-
-def _groups(parent: Any) -> Iterator[tuple[str, Any]]:
-    names = parent.attrs.get("layer_names", parent)
-    for name in names:
-        yield _text(name), _inside(parent, _text(name))
-
-
-def _dataset(group: Any, path: str) -> Any:
-    for part in path.split("/"):
-        group = _inside(group, part)
-    if group.external or group.is_virtual:
-        raise WeightsError(f"{group.file.filename}: {group.name} keeps its values in another file")
-    return group
-
-
-def _inside(group: Any, name: str) -> Any:
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise WeightsError(f"{group.file.filename}: {group.name}/{name} leads out of the file")
-    return group[name]
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

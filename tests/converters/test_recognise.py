@@ -51,9 +51,9 @@ def test_centres_are_negated_and_the_mean_is_the_first_pixel() -> None:
     np.testing.assert_array_equal(arrays["vlad:core/centers"], -stored)
 
 
-def with_layer(checkpoint: Checkpoint, name: str, **changes: Any) -> Checkpoint:
+def with_layer(checkpoint: Checkpoint, old: str, **changes: Any) -> Checkpoint:
     layers = tuple(
-        replace(layer, **changes) if layer.name == name else layer for layer in checkpoint.layers
+        replace(layer, **changes) if layer.name == old else layer for layer in checkpoint.layers
     )
     return replace(checkpoint, layers=layers)
 

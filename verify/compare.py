@@ -1,0 +1,156 @@
+"""One array against its reference: `measure` and `histogram`, and `misfit` where neither can be.
+
+Arrays are compared in float64, a block at a time, so that no copy of a whole layer is made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from verify.capture import Array
+from verify.result import Measure
+from verify.tolerance import Limits
+
+__all__ = ["Reference", "histogram", "measure", "misfit", "reference"]
+
+#: Values that are looked at together (2 MB in float64).
+_BLOCK = 2**18
+#: Half an ulp of the largest value: what a float32 cannot be blamed for, however lucky NumPy was.
+_PEAK_FLOOR = 2.0**-24
+#: Half of it is the floor of the RMS: relu, max-pooling and the mean make no error in NumPy.
+_RMS_FLOOR = 2.0**-25
+_LOWEST, _PER_DECADE = -10, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a layer should give, and what float32 costs there.
+
+    values      the oracle's output in float64.
+    largest     max |values|; `rms` likewise.
+    rounding    RMS of NumPy float32's own error, at least 2⁻²⁵ · largest.
+    peak        the largest such error, at least 2⁻²⁴ · largest.
+    """
+
+    values: Array
+    largest: float
+    rms: float
+    rounding: float
+    peak: float
+
+    @property
+    def relative_rounding(self) -> float:
+        """`rounding` over `rms`; 0 where all values are 0."""
+        return _ratio(self.rounding, self.rms)
+
+
+def reference(values: Array, rounded: Array) -> Reference:
+    """A layer's reference from the oracle's output in float64 and the same in float32."""
+    largest = energy = peak = noise = 0.0
+    for right, other in _blocks(values, rounded):
+        difference = np.abs(other - right)
+        largest = max(largest, float(np.abs(right).max()))
+        peak = max(peak, float(difference.max()))
+        energy += float(right @ right)
+        noise += float(difference @ difference)
+    size = max(1, values.size)
+    return Reference(
+        values,
+        largest,
+        math.sqrt(energy / size),
+        max(math.sqrt(noise / size), _RMS_FLOOR * largest),
+        max(peak, _PEAK_FLOOR * largest),
+    )
+
+
+def misfit(right: Reference, found: Array) -> str:
+    """Why `found` cannot be compared with its reference, in words; `""` if it can."""
+    expected = right.values
+    if found.shape != expected.shape:
+        return f"has shape {found.shape}, the source {expected.shape}"
+    if found.dtype.kind not in "fiub":
+        return f"holds {found.dtype}, not real numbers"
+    if found.size == 0:
+        return "is empty"
+    if not math.isfinite(right.largest):
+        return "the source's own output is not finite"
+    bad = ~np.isfinite(found)
+    if count := int(np.count_nonzero(bad)):
+        index = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+        return f"{count} of {found.size} values are NaN or infinite, the first at {index}"
+    return ""
+
+
+def measure(right: Reference, found: Array, limits: Limits) -> Measure:
+    """Every metric of `found` against its reference. `misfit` must have found nothing.
+
+    `limits` are of the two errors that `Measure.passed` looks at, in units of the rounding.
+    """
+    worst, where, start = -1.0, 0, 0
+    noise = product = energy = 0.0
+    for expected, values in _blocks(right.values, found):
+        difference = values - expected
+        product += float(values @ expected)
+        energy += float(values @ values)
+        noise += float(difference @ difference)
+        np.abs(difference, out=difference)
+        index = int(difference.argmax())
+        if difference[index] > worst:
+            worst, where = float(difference[index]), start + index
+        start += len(difference)
+    rms = math.sqrt(noise / found.size)
+    own = right.rms * math.sqrt(found.size)
+    index_of = tuple(int(i) for i in np.unravel_index(where, found.shape))
+    return Measure(
+        max_abs=worst,
+        max_rel=_ratio(worst, right.largest),
+        rms_rel=_ratio(rms, right.rms),
+        cosine=_cosine(product, own, math.sqrt(energy)),
+        snr_db=math.inf if rms == 0 else 20 * math.log10(right.rms / rms) if right.rms else -math.inf,
+        worst=index_of,
+        reference=float(right.values[index_of]),
+        found=float(found[index_of]),
+        roundings=_ratio(rms, right.rounding),
+        limit=limits.rms,
+        peak=_ratio(worst, right.peak),
+        peak_limit=limits.peak,
+    )
+
+
+def histogram(right: Reference, found: Array) -> tuple[int, ...]:
+    """Counts of log10(|d| / max|reference|) as `LayerResult.histogram` has them."""
+    bins = -_LOWEST * _PER_DECADE
+    counts = np.zeros(bins, np.int64)
+    scale = right.largest or 1.0
+    with np.errstate(divide="ignore"):
+        for expected, values in _blocks(right.values, found):
+            # float32 is enough to tell a bin, and its logarithm ten times as fast
+            relative = (np.abs(values - expected) / scale).astype(np.float32)
+            place = np.log(relative) * np.float32(_PER_DECADE / math.log(10)) + bins
+            counts += np.bincount(np.clip(place, 0, bins - 1).astype(np.int64), minlength=bins)
+    return tuple(int(count) for count in counts)
+
+
+def _blocks(expected: Array, found: Array) -> Iterator[tuple[Array, Array]]:
+    """Both arrays as float64 vectors, a block at a time."""
+    flat, other = expected.reshape(-1), found.reshape(-1)
+    for start in range(0, len(flat), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        yield flat[part].astype(np.float64, copy=False), other[part].astype(np.float64, copy=False)
+
+
+def _ratio(value: float, unit: float) -> float:
+    if value == 0:
+        return 0.0
+    return value / unit if unit else math.inf
+
+
+def _cosine(product: float, one: float, other: float) -> float:
+    """Of two vectors of zeros: 1; of one: 0."""
+    if one == 0 or other == 0:
+        return float(one == other)
+    return max(-1.0, min(1.0, product / (one * other)))

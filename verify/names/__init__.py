@@ -1,0 +1,1 @@
+"""What each format calls the source's layers and weights: literal tables, and `Place`."""

@@ -1,0 +1,158 @@
+"""How a report speaks: numbers, names and sentences that all its forms share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from verify.report.findings import State, artifacts, state
+from verify.result import LayerResult, Measure, Report, Verdict, WeightResult
+
+__all__ = [
+    "brief",
+    "cosine",
+    "count",
+    "describe",
+    "describe_weight",
+    "index",
+    "number",
+    "plain",
+    "shape",
+    "verdict",
+]
+
+
+def number(value: float) -> str:
+    """Three digits: `0`, `0.92`, `812`, `1.2e-7`, `∞`, `NaN`."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
+    if 1000 <= abs(value) < 1e6:
+        return f"{value:.0f}"
+    mantissa, e, exponent = f"{value:.3g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa
+
+
+def cosine(value: float) -> str:
+    """Twelve decimals, since 0.997 is a broken net."""
+    if not math.isfinite(value):
+        return number(value)
+    return f"{value:.12f}".rstrip("0").rstrip(".")
+
+
+def count(items: int, noun: str) -> str:
+    """`1 layer`, `36 layers`, `14,714,688 values`."""
+    return f"{items:,} {noun}{'' if items == 1 else 's'}"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """`1×480×640×64`."""
+    return "×".join(map(str, sizes))
+
+
+def index(place: Sequence[int]) -> str:
+    """`[0, 12, 7, 31]`."""
+    return f"[{', '.join(map(str, place))}]"
+
+
+def plain(text: str) -> str:
+    """One line that prints as what it is.
+
+    Names come from files that others wrote: line breaks become spaces, and control characters
+    (escape sequences, text that runs backwards) are spelt out.
+    """
+    line = " ".join(text.split())
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in line
+    )
+
+
+def brief(problem: str) -> str:
+    """A problem in a table's cell: what stands before its first colon or comma."""
+    head = plain(problem.partition(":")[0].partition(",")[0])
+    return head if len(head) <= 14 else f"{head[:13]}…"
+
+
+def describe(result: LayerResult) -> str:
+    """One layer's result in words."""
+    own, inherited = result.own, result.inherited
+    found = state(result)
+    if found is State.IMPOSSIBLE or not (own or inherited):
+        return plain(result.problem) or "nothing was compared"
+    if found is State.MADE and own:
+        return f"made here: {_error('own error', own)}; {_place(own)}"
+    if found is State.CARRIED and own and inherited:
+        return f"carried from an earlier layer: {_error('error', inherited)}, " + _error(
+            "own error", own
+        )
+    if inherited and found is State.DIFFERENT:
+        return f"different: {_error('error', inherited)}, not replayed alone; {_place(inherited)}"
+    parts = {"own error": own, "inherited": inherited}
+    return "within limits: " + ", ".join(_error(n, m) for n, m in parts.items() if m)
+
+
+def _error(name: str, measure: Measure) -> str:
+    """Names the peak only where it is the peak that is too large."""
+    if measure.roundings <= measure.limit and not measure.passed:
+        name, value, limit = f"{name} at its peak", measure.peak, measure.peak_limit
+    else:
+        value, limit = measure.roundings, measure.limit
+    return f"{name} {number(value)} roundings (limit {number(limit)})"
+
+
+def _place(measure: Measure) -> str:
+    values = f"{number(measure.found)} instead of {number(measure.reference)}"
+    return f"the worst element {index(measure.worst)} is {values}"
+
+
+def describe_weight(weight: WeightResult) -> str:
+    """One tensor's result in words."""
+    if weight.problem:
+        return plain(weight.problem)
+    if weight.passed:
+        return f"all {count(weight.size, 'value')} the same"
+    verb = "differs" if weight.different == 1 else "differ"
+    values = f"{number(weight.found)} instead of {number(weight.source)}"
+    return (
+        f"{weight.different:,} of {count(weight.size, 'value')} {verb}, "
+        f"the most at {index(weight.worst)}: {values}"
+    )
+
+
+def verdict(report: Report) -> Verdict:
+    """The whole report's verdict: the first failure's, or one that counts what was compared."""
+    every = artifacts(report)
+    if not every:
+        return Verdict(False, sentence="Nothing was compared.")
+    for artifact in every:
+        failed = (c.verdict for c in artifact.columns.values() if not c.verdict.passed)
+        if first := next(failed, None):
+            return _named(first, artifact.label)
+    compared = (
+        f"{count(len(every), 'artifact')} against {plain(report.reference)}: "
+        f"{count(len(report.layers), 'layer')} and "
+        f"{count(sum(len(each.weights) for each in every), 'tensor')} compared "
+        f"on {count(len(report.regimes), 'input')}"
+    )
+    if report.hashes:
+        return Verdict(
+            False,
+            cause="a file is not the one that the manifest describes",
+            sentence=f"{compared}, no difference, but the checksum of "
+            f"{count(len(report.hashes), 'file')} is wrong: {plain(', '.join(report.hashes))}.",
+        )
+    return Verdict(True, sentence=f"{compared}, no difference.")
+
+
+def _named(failed: Verdict, artifact: str) -> Verdict:
+    """With a sentence, and the artifact's name in it."""
+    sentence = plain(failed.sentence)
+    if not sentence:
+        facts = [
+            f"the first bad layer is {failed.first_bad_layer}" * bool(failed.first_bad_layer),
+            f"its tensor {failed.tensor} differs" * bool(failed.tensor),
+            failed.cause,
+        ]
+        sentence = plain("; ".join(filter(None, facts)) or "it differs from the source") + "."
+    if plain(artifact) not in sentence:
+        sentence = f"{plain(artifact)}: {sentence}"
+    return Verdict(False, failed.first_bad_layer, failed.tensor, failed.cause, sentence)
