@@ -75,7 +75,7 @@ class Run:
 
 def main() -> None:
     options = _options()
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = Console(width=None if sys.stdout.isatty() else 120)
     options.work.mkdir(parents=True, exist_ok=True)
     sources = {kind: _source(kind, options.spec, options.work, console) for kind in options.sources}
     speeds = measured(options.work, 1 << 29)
@@ -179,7 +179,8 @@ _FLOORS: dict[str, Callable[[Run, Speeds, str], Floor]] = {
 
 
 def _steps(run: Run, speeds: Speeds, title: str) -> Table:
-    table = Table("step", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    table.add_column("step", no_wrap=True)
     for column in ("wall s", "floor s", "ratio", "of", "own MB", "with mapped files"):
         table.add_column(column, justify="left" if column == "of" else "right")
     for step in run.steps:

@@ -75,7 +75,12 @@ def _convert_parser(commands: Any) -> None:
     )
     add("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="default: artifacts")
     add("--name", help="of the folder in DIR; default: the source's")
-    add("--formats", default=",".join(_FORMATS), metavar="A,B", help=f"of {', '.join(_FORMATS)}, weights")
+    add(
+        "--formats",
+        default=",".join(_FORMATS),
+        metavar="A,B",
+        help=f"of {', '.join(_FORMATS)}, weights",
+    )
     add("--dim", type=int, metavar="D", help="keep the first D dimensions (white nets)")
     add("--opset", type=int, default=18, choices=(13, 15, 17, 18), help="of the ONNX file")
     add("--layout", default="nhwc", choices=("nhwc", "nchw"), help="of the ONNX file's input")

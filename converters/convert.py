@@ -198,6 +198,7 @@ def _write_all(
     def one(names: Sequence[str]) -> list[Future[None]]:
         paths = {name: folder / formats.ARTIFACTS[name].filename for name in names}
         log = scratch / f"{names[0]}.log"
+        progress(f"build the model for {', '.join(names)}")
         for step in children.follow(log, produce.write, paths, scratch / "weights", options):
             progress(step)
         flushes = [disk.submit(flush, path) for path in paths.values()]
@@ -218,4 +219,3 @@ def _groups(names: Sequence[str]) -> list[list[str]]:
     wanted = [fmt for name, fmt in formats.ARTIFACTS.items() if name in names]
     libraries = dict.fromkeys(fmt.libraries for fmt in wanted)
     return [[fmt.name for fmt in wanted if fmt.libraries == group] for group in libraries]
-

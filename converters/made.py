@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from tempfile import TemporaryDirectory
 
-from converters import cache, imagenet_vgg16, mini, offtheshelf
+from converters import cache, children, imagenet_vgg16, mini, offtheshelf
 from converters.catalogue import NamedSource, Progress, Provided
 from converters.checkpoint import Checkpoint
 from converters.errors import EnvironmentFailure
@@ -33,23 +34,23 @@ def provide(source: NamedSource, folder: Path, progress: Progress) -> Provided:
     mat = folder / f"{source.netvlad_name}.mat"
     made_of = f"{source.name} {RECIPE} {inputs()}"
     if not cache.holds(folder, made_of):
-        writers = [_writer(name) for name in ("matconvnet", "netvlad_tf")]
+        if find_spec("tensorflow") is None:
+            raise EnvironmentFailure(
+                f"making {source.name} needs tensorflow, which is not installed",
+                advice="pip install 'netvlad-keras[convert]'",
+            )
         checkpoint = make(folder, progress)
-        for writer, path in zip(writers, (mat, prefix), strict=True):
-            progress(f"write {path.name}", 0, None)
-            writer.write(checkpoint, path)
+        with TemporaryDirectory() as scratch:
+            for writer, path in (("matconvnet", mat), ("netvlad_tf", prefix)):
+                progress(f"write {path.name}", 0, None)
+                children.run(Path(scratch) / "log", _write, writer, checkpoint, path)
         cache.keep(folder, made_of, sorted(folder.glob(f"{source.netvlad_name}.*")))
     return Provided((mat, prefix))
 
 
-def _writer(name: str) -> ModuleType:
-    try:
-        return import_module(f"converters.writers.sources.{name}")
-    except ModuleNotFoundError as error:
-        raise EnvironmentFailure(
-            f"writing {name} files needs {error.name}, which is not installed",
-            advice="pip install 'netvlad-keras[convert]'",
-        ) from error
+def _write(name: str, checkpoint: Checkpoint, path: Path) -> None:
+    """In a process of its own: TensorFlow's memory is given back."""
+    import_module(f"converters.writers.sources.{name}").write(checkpoint, path)
 
 
 def _offtheshelf(folder: Path, progress: Progress) -> Checkpoint:

@@ -17,7 +17,6 @@ def write(paths: Mapping[str, Path], weights: Path, options: WriteOptions) -> It
 
     Yields what is about to be done, in words.
     """
-    yield f"build the model for {', '.join(paths)}"
     writers = {name: formats.load(formats.ARTIFACTS[name]) for name in paths}
     model = import_module("converters.build").build(*handoff.load(weights))
     for name, path in paths.items():

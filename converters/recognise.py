@@ -43,9 +43,11 @@ def _from_layers(checkpoint: Checkpoint) -> NetVLADSpec:
     start = names.index("preL2") if "preL2" in layers else names.index(core.name)
     trunk = _trunk(checkpoint, checkpoint.layers[:start])
     assignment = checkpoint.tensors[core.params[0]] if core.params else np.empty((0,))
-    whitening = checkpoint.tensors["WPCA/weights/0"].shape[-1] if "WPCA/weights/0" in (
-        checkpoint.tensors
-    ) else 0
+    whitening = (
+        checkpoint.tensors["WPCA/weights/0"].shape[-1]
+        if "WPCA/weights/0" in (checkpoint.tensors)
+        else 0
+    )
     try:
         spec = NetVLADSpec(
             trunk=trunk,
@@ -85,9 +87,7 @@ def _conv(layer: Layer, tensors: Mapping[str, Array], channels: int) -> Row:
     if channels % depth:
         raise ValueError(f"filters of depth {depth} on {channels} channels")
     stride, pads = layer.options["stride"], layer.options["pad"]
-    return Row(
-        "conv", layer.name, (height, width), stride, pads, channels // depth, filters
-    )
+    return Row("conv", layer.name, (height, width), stride, pads, channels // depth, filters)
 
 
 def _pool(layer: Layer, tensors: Mapping[str, Array], channels: int) -> Row:
@@ -140,8 +140,7 @@ def _from_variables(checkpoint: Checkpoint) -> NetVLADSpec:
     tensors = {name.removeprefix(_TF): tensor for name, tensor in checkpoint.tensors.items()}
     if "cluster_centers" not in tensors or "assignment/kernel" not in tensors:
         raise ConversionError(
-            f"{checkpoint.origin.path}: no {_TF}cluster_centers among its "
-            f"{len(tensors)} variables",
+            f"{checkpoint.origin.path}: no {_TF}cluster_centers among its {len(tensors)} variables",
             advice="only checkpoints with netvlad_tf_open's variable names are known",
         )
     return _sized(checkpoint, tensors, tensors["assignment/kernel"], "average_rgb")
@@ -207,4 +206,3 @@ def _refused(checkpoint: Checkpoint, faults: dict[str, str]) -> LayerError:
         faults,
         advice="this is not a NetVLAD that netvlad_keras knows",
     )
-

@@ -32,6 +32,9 @@ class _Lines:
             print(message, file=sys.stderr, flush=True)
 
     def transfer(self, name: str, done: int, total: int | None) -> None:
+        if not done and total is None:  # nothing to count
+            self.step(name)
+            return
         tenth = 10 * done // total if total else done >> 24
         if self._tenth.get(name) != tenth:
             self._tenth[name] = tenth
@@ -53,6 +56,9 @@ class _Bars:
         self._steps.add_task(escape(message), total=None)
 
     def transfer(self, name: str, done: int, total: int | None) -> None:
+        if not done and total is None:
+            self.step(name)
+            return
         if name not in self._tasks:
             self._tasks[name] = self._transfers.add_task(escape(name), total=total)
         self._transfers.update(self._tasks[name], completed=done, total=total)

@@ -85,7 +85,7 @@ class Transfer:
                     file.write(block)
                     done += len(block)
                     self._progress(self._remote.filename, done, total)
-        if total is not None and done < total:
+        if total is not None and done < total:  # which urllib3 notices itself from 2.0 on
             raise requests.ConnectionError(f"broke off after {done:,} of {total:,} bytes")
         if self._remote.size not in (None, done):
             self._discard()

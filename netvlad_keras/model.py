@@ -110,6 +110,11 @@ class NetVLADModel(keras.Model):
         self._check(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Descriptors of a batch as a NumPy array, [batch, `spec.dimension`]."""
+        self._check(x)
+        return super().predict(x, *args, **kwargs)
+
     def make_predict_function(self, force: bool = False) -> Any:
         return self._guarded("predict_function", super().make_predict_function, force)
 

@@ -110,7 +110,11 @@ def measure(right: Reference, found: Array, limits: Limits) -> Measure:
         max_rel=_ratio(worst, right.largest),
         rms_rel=_ratio(rms, right.rms),
         cosine=_cosine(product, own, math.sqrt(energy)),
-        snr_db=math.inf if rms == 0 else 20 * math.log10(right.rms / rms) if right.rms else -math.inf,
+        snr_db=math.inf
+        if rms == 0
+        else 20 * math.log10(right.rms / rms)
+        if right.rms
+        else -math.inf,
         worst=index_of,
         reference=float(right.values[index_of]),
         found=float(found[index_of]),

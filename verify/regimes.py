@@ -54,7 +54,8 @@ def regimes(
     chosen = DEFAULT if names is None else tuple(names)
     if unknown := [name for name in chosen if name not in _MAKERS]:
         raise ConversionError(
-            f"no input is called {', '.join(map(repr, unknown))}", advice=f"There are {', '.join(ALL)}."
+            f"no input is called {', '.join(map(repr, unknown))}",
+            advice=f"There are {', '.join(ALL)}.",
         )
     return {name: _scaled(_MAKERS[name](contract), contract) for name in chosen}
 

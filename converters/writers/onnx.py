@@ -48,7 +48,9 @@ def write(model: Any, path: Path, options: WriteOptions) -> None:
     _declare(proto, model.spec.dimension, options)
     metadata = {
         **options.metadata,
-        "layouts": json.dumps({**layouts, **{n: v for n, v in _HEAD_LAYOUTS.items() if n in layouts}}),
+        "layouts": json.dumps(
+            {**layouts, **{n: v for n, v in _HEAD_LAYOUTS.items() if n in layouts}}
+        ),
         "values": json.dumps({layers[-1]: "descriptor"}),
     }
     onnx.helper.set_model_props(proto, metadata)

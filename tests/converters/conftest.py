@@ -42,8 +42,11 @@ def onnx_layers(path: Path, images: Array) -> Layers:
     import onnxruntime
 
     model = onnx.load(path)
-    metadata = {entry.key: json.loads(entry.value) for entry in model.metadata_props
-                if entry.key in ("layouts", "values")}
+    metadata = {
+        entry.key: json.loads(entry.value)
+        for entry in model.metadata_props
+        if entry.key in ("layouts", "values")
+    }
     layouts, names = metadata["layouts"], metadata["values"]
     for layer in layouts:
         if layer not in names:

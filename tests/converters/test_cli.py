@@ -38,9 +38,7 @@ def test_json_is_all_that_is_printed(
     assert found["output"]["shape"] == ["batch", 7]
 
 
-def test_inspect_says_what_is_in_a_file(
-    mini_mat: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inspect_says_what_is_in_a_file(mini_mat: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(mini_mat)]) == 0
     said = capsys.readouterr().out
     for text in ("conv5_3", "vlad:core", "layerWholeL2Normalize", "1×1×128×16", "from 16 px"):

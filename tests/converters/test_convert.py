@@ -55,7 +55,9 @@ def test_the_folder_holds_the_formats_the_manifest_and_the_card(mini_artifacts: 
         "model.weights.h5",
         "saved_model",
     ]
-    assert [path.name for path in mini_artifacts.parent.iterdir() if path != mini_artifacts] == [".mini.lock"]
+    assert [path.name for path in mini_artifacts.parent.iterdir() if path != mini_artifacts] == [
+        ".mini.lock"
+    ]
 
 
 @pytest.mark.parametrize("file", ["model.keras", "model.h5", "saved_model", "model.onnx"])
@@ -87,7 +89,11 @@ def test_the_manifest_names_what_was_made_from_what(mini_artifacts: Path, mini_m
     assert manifest["transformations"] == []
     assert {"tensorflow", "tensorflow-cpu"} & set(manifest["versions"])
     assert manifest["environment"] == {"TF_ENABLE_ONEDNN_OPTS": "0"}
-    files = {path.relative_to(mini_artifacts).as_posix() for path in mini_artifacts.rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(mini_artifacts).as_posix()
+        for path in mini_artifacts.rglob("*")
+        if path.is_file()
+    }
     assert set(manifest["files"]) == files - {"manifest.json"}
 
 

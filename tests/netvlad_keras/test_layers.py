@@ -23,6 +23,8 @@ from netvlad_keras.layers import (  # noqa: E402
     WholeL2Normalization,
 )
 
+pytestmark = pytest.mark.torch  # they hold on either backend
+
 Array = NDArray[Any]
 RNG = np.random.default_rng(11)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from verify.names.canonical import IMAGE, Place
+from verify.names.canonical import Place
 
 __all__ = ["CLAMPED", "SCOPE", "VALUES", "VARIABLES"]
 
@@ -27,7 +27,6 @@ _CONVOLUTIONS = (
 
 #: Canonical layer -> tensor.
 VALUES: Mapping[str, Place] = {
-    IMAGE: Place("image_batch:0"),
     "input": Place(f"{SCOPE}/sub:0"),
     **{name: Place(f"{SCOPE}/{name}/BiasAdd:0") for name in _CONVOLUTIONS},
     "relu1_1": Place(f"{SCOPE}/conv1_1/Relu:0"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from converters.errors import MappingError
 from verify.axes import turned
 from verify.capture import Array
-from verify.names.canonical import weight_axes
+from verify.names.canonical import Place, canonical_weight, weight_axes
 
-__all__ = ["KERAS", "ONNX", "placed"]
+__all__ = ["KERAS", "ONNX", "by_name"]
 
 #: Keras variables, and those of a SavedModel: the model's own axes. A 1×1 convolution may stand
 #: for a matrix.
@@ -41,15 +44,33 @@ ONNX: Mapping[tuple[str, int], str] = {
 }
 
 
-def placed(name: str, array: Array, table: Mapping[tuple[str, int], str]) -> Array:
-    """A weight with its canonical axes; as it is where no row or no axes fit.
+def by_name(
+    stored: Mapping[str, Array], table: Mapping[tuple[str, int], str], names: Mapping[str, Place]
+) -> dict[str, Array]:
+    """Weights by canonical name and with canonical axes, from those of an artifact by its own.
 
-    A comparison with the source's weight of that name then says what is wrong with its shape.
+    `names` (canonical name -> place) is asked first, then the names themselves and the format's
+    `table`. What fits no axes stays as it is: a comparison with the source's weight of that name
+    says what is wrong with its shape. Raises `MappingError` where two tensors claim one name.
     """
-    stored, canonical = table.get((name.rpartition("/")[2], array.ndim)), weight_axes(name)
-    if not stored or not canonical:
+    given = {place.tensor: (name, place) for name, place in names.items()}
+    found: dict[str, Array] = {}
+    owners: dict[str, str] = {}
+    for own, array in stored.items():
+        name, place = given.get(own, (canonical_weight(own), Place(own)))
+        if name in found:
+            raise MappingError(misfits={name: f"both {owners[name]} and {own} are it"})
+        axes = place.axes or table.get((name.rpartition("/")[2], array.ndim), "")
+        found[name] = _turned(array if place.sign == 1 else np.negative(array), axes, name)
+        owners[name] = own
+    return found
+
+
+def _turned(array: Array, axes: str, name: str) -> Array:
+    canonical = weight_axes(name)
+    if not axes or not canonical:
         return array
     try:
-        return turned(array, stored, canonical)
+        return turned(array, axes, canonical)
     except ValueError:
         return array

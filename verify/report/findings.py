@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,14 +12,15 @@ from verify.result import Column, LayerResult, Measure, Report, WeightResult
 
 __all__ = [
     "Artifact",
+    "Carried",
     "Finding",
     "State",
     "artifacts",
     "findings",
     "layer_names",
+    "share",
     "state",
     "telling",
-    "worst",
 ]
 
 
@@ -44,6 +46,7 @@ class Artifact:
 
     label    its name, with its path where two have the same.
     columns  input's name -> what was found on it.
+    layers   layer's name -> the worst of its results on all inputs.
     weights  one row for each tensor: weights do not depend on the input.
     """
 
@@ -51,12 +54,23 @@ class Artifact:
     kind: str
     path: str
     columns: Mapping[str, Column]
+    layers: Mapping[str, LayerResult]
     weights: tuple[WeightResult, ...]
 
     @property
     def passed(self) -> bool:
         """On every input."""
         return all(column.verdict.passed for column in self.columns.values())
+
+    @property
+    def good_layers(self) -> int:
+        """How many passed on every input."""
+        return sum(result.passed for result in self.layers.values())
+
+    @property
+    def seconds(self) -> float:
+        """On all inputs together."""
+        return sum(column.seconds for column in self.columns.values())
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -73,6 +87,16 @@ class Finding:
     state: State
     inputs: tuple[str, ...]
     result: LayerResult
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Layers of one artifact that only carry an error of an earlier one, from `first` to `last`."""
+
+    artifact: str
+    first: str
+    last: str
+    layers: int
 
 
 def state(result: LayerResult | None) -> State:
@@ -95,16 +119,18 @@ def telling(result: LayerResult) -> Measure | None:
     return result.inherited
 
 
-def worst(results: Iterable[LayerResult]) -> LayerResult | None:
-    """Of one layer on several inputs: a bad one before a good one, then the largest error."""
-    return max(results, key=_badness, default=None)
+def share(measure: Measure) -> float:
+    """How much of its limit an error takes, of the two the larger; above 1 it has failed."""
+    pairs = ((measure.roundings, measure.limit), (measure.peak, measure.peak_limit))
+    shares = [found / limit if limit else (math.inf if found else 0.0) for found, limit in pairs]
+    return math.inf if any(map(math.isnan, shares)) else max(shares)
 
 
 def _badness(result: LayerResult) -> tuple[int, float]:
     rank = [State.SAME, State.CARRIED, State.DIFFERENT, State.MADE, State.IMPOSSIBLE]
     measure = telling(result)
     error = measure.roundings if measure else 0.0
-    return rank.index(state(result)), error if error == error else float("inf")
+    return rank.index(state(result)), math.inf if math.isnan(error) else error
 
 
 def artifacts(report: Report) -> tuple[Artifact, ...]:
@@ -120,10 +146,19 @@ def artifacts(report: Report) -> tuple[Artifact, ...]:
             kind=next(iter(columns.values())).kind,
             path=path,
             columns=columns,
+            layers=_layers(columns.values()),
             weights=_weights(columns.values()),
         )
         for (name, path), columns in found.items()
     )
+
+
+def _layers(columns: Iterable[Column]) -> dict[str, LayerResult]:
+    rows: dict[str, list[LayerResult]] = {}
+    for column in columns:
+        for row in column.layers:
+            rows.setdefault(row.layer, []).append(row)
+    return {layer: max(results, key=_badness) for layer, results in rows.items()}
 
 
 def _weights(columns: Iterable[Column]) -> tuple[WeightResult, ...]:
@@ -141,23 +176,29 @@ def layer_names(report: Report) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*report.layers, *extra]))
 
 
-def findings(report: Report) -> tuple[Finding, ...]:
-    """Every bad layer, in the graph's order; those that only carry an error come last."""
+def findings(report: Report) -> tuple[tuple[Finding, ...], tuple[Carried, ...]]:
+    """What to tell one by one, and what to sum up.
+
+    Told: for each artifact its first bad layer in the graph's order, and all others that do
+    more than carry an error. The rest follows from those.
+    """
     order = {name: place for place, name in enumerate(layer_names(report))}
-    found = [
-        finding
-        for artifact in artifacts(report)
-        for finding in sorted(_of(artifact), key=lambda each: order[each.layer])
-    ]
-    return tuple(sorted(found, key=lambda each: each.state is State.CARRIED))
+    told: list[Finding] = []
+    carried: list[Carried] = []
+    for artifact in artifacts(report):
+        rows = sorted(artifact.layers.values(), key=lambda row: order[row.layer])
+        bad = [row for row in rows if state(row).bad]
+        rest = [row.layer for row in bad[1:] if state(row) is State.CARRIED]
+        told += [_finding(artifact, row) for row in bad if row.layer not in rest]
+        if rest:
+            carried.append(Carried(artifact.label, rest[0], rest[-1], len(rest)))
+    return tuple(told), tuple(carried)
 
 
-def _of(artifact: Artifact) -> Iterable[Finding]:
-    seen: dict[str, dict[str, LayerResult]] = {}
-    for name, column in artifact.columns.items():
-        for result in column.layers:
-            if state(result).bad:
-                seen.setdefault(result.layer, {})[name] = result
-    for layer, results in seen.items():
-        if result := worst(results.values()):
-            yield Finding(artifact.label, layer, state(result), tuple(results), result)
+def _finding(artifact: Artifact, result: LayerResult) -> Finding:
+    inputs = tuple(
+        name
+        for name, column in artifact.columns.items()
+        if any(row.layer == result.layer and state(row).bad for row in column.layers)
+    )
+    return Finding(artifact.label, result.layer, state(result), inputs, result)

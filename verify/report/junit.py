@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from xml.etree import ElementTree as XML
+from xml.etree import ElementTree
 
 from verify.report.findings import Artifact, artifacts, layer_names, state
 from verify.report.words import describe, describe_weight, plain, verdict
@@ -43,11 +43,11 @@ def render(report: Report, *, when: datetime | None = None) -> str:
     """The report as XML; `when` is the time that stands in it, now if not given."""
     stamp = (when or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     facts = {"reference": report.reference, "command": report.command, **report.versions}
-    root = XML.Element("testsuites")
+    root = ElementTree.Element("testsuites")
     for place, suite in enumerate(_suites(report)):
         _add(root, place, suite, {**facts, "timestamp": stamp})
-    XML.indent(root)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{XML.tostring(root, encoding="unicode")}\n'
+    ElementTree.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
 def _suites(report: Report) -> Iterator[_Suite]:
@@ -95,7 +95,7 @@ def _weight_cases(artifact: Artifact) -> tuple[_Case, ...]:
     )
 
 
-def _add(root: XML.Element, place: int, suite: _Suite, facts: dict[str, str]) -> None:
+def _add(root: ElementTree.Element, place: int, suite: _Suite, facts: dict[str, str]) -> None:
     counts = {
         "tests": len(suite.cases),
         "failures": sum(bool(case.failure) for case in suite.cases),
@@ -111,24 +111,26 @@ def _add(root: XML.Element, place: int, suite: _Suite, facts: dict[str, str]) ->
         **{name: str(value) for name, value in counts.items()},
         "time": f"{suite.seconds:.3f}",
     }
-    element = XML.SubElement(root, "testsuite", attributes)
-    properties = XML.SubElement(element, "properties")
+    element = ElementTree.SubElement(root, "testsuite", attributes)
+    properties = ElementTree.SubElement(element, "properties")
     for name, value in facts.items():
         if value and name != "timestamp":
-            XML.SubElement(properties, "property", name=_text(name), value=_text(value))
+            ElementTree.SubElement(properties, "property", name=_text(name), value=_text(value))
     # Servers take dots for packages.
     classname = ".".join(_text(each).replace(".", "_") for each in (suite.package, suite.name))
     for case in suite.cases:
-        row = XML.SubElement(
+        row = ElementTree.SubElement(
             element, "testcase", classname=classname, name=_text(case.name), time="0"
         )
         if case.failure:
-            failure = XML.SubElement(row, "failure", type=case.kind, message=_text(case.failure))
+            failure = ElementTree.SubElement(
+                row, "failure", type=case.kind, message=_text(case.failure)
+            )
             failure.text = _text(f"{suite.name}, {suite.package}, {case.name}: {case.failure}")
         if case.skipped:
-            XML.SubElement(row, "skipped", message=_text(case.skipped))
-    XML.SubElement(element, "system-out").text = "\n".join(map(_text, suite.notes))
-    XML.SubElement(element, "system-err")
+            ElementTree.SubElement(row, "skipped", message=_text(case.skipped))
+    ElementTree.SubElement(element, "system-out").text = "\n".join(map(_text, suite.notes))
+    ElementTree.SubElement(element, "system-err")
 
 
 def _text(text: str) -> str:

@@ -6,8 +6,17 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 
-from verify.report.findings import Artifact, State, artifacts, findings
-from verify.report.words import count, describe, describe_weight, plain, verdict
+from verify.report.findings import Artifact, artifacts, findings
+from verify.report.words import (
+    carried,
+    count,
+    describe,
+    describe_weight,
+    inputs,
+    plain,
+    shape,
+    verdict,
+)
 from verify.result import Report
 
 __all__ = ["render"]
@@ -31,25 +40,25 @@ def render(report: Report) -> str:
     blocks += _table(("wrong checksum", "what"), checksums)
     blocks += _table(("artifact", "tensor", "what"), _weights(every))
     blocks += _table(("artifact", "layer", "what"), _layers(report), "bad layer")
-    inputs = ", ".join(f"{_code(each.name)} {_shape(each.shape)}" for each in report.regimes)
+    fed = ", ".join(f"{_code(each.name)} {shape(each.shape)}" for each in report.regimes)
     facts = [f"Reference: {_code(report.reference)}."]
-    facts += [f"Inputs: {inputs}."] if inputs else []
+    facts += [f"Inputs: {fed}."] if fed else []
     facts += [f"Again: {_code(report.command)}."] if report.command else []
     return "\n\n".join([*blocks, " ".join(facts)]) + "\n"
 
 
 def _artifact(artifact: Artifact) -> _Row:
     columns = artifact.columns.values()
-    rows = [row for column in columns for row in column.layers]
     bad = [column.verdict for column in columns if not column.verdict.passed]
     where = bad[0].first_bad_layer if bad else ""
     words = (
         "same" if not bad else f"**first bad layer {_code(where)}**" if where else "**different**"
     )
-    good = sum(row.passed for row in rows)
+    good = artifact.good_layers
+    layers = f"{good} of {len(artifact.layers)}" if artifact.layers else "–"
     right = sum(row.passed for row in artifact.weights)
     weights = f"{right} of {len(artifact.weights)}" if artifact.weights else "–"
-    return (_code(artifact.label), _words(artifact.kind), words, f"{good} of {len(rows)}", weights)
+    return (_code(artifact.label), _words(artifact.kind), words, layers, weights)
 
 
 def _weights(every: Sequence[Artifact]) -> Iterator[_Row]:
@@ -60,21 +69,12 @@ def _weights(every: Sequence[Artifact]) -> Iterator[_Row]:
 
 
 def _layers(report: Report) -> Iterator[_Row]:
-    for finding in findings(report):
-        if finding.state is not State.CARRIED:
-            words = _words(f"{describe(finding.result)} (on {', '.join(finding.inputs)})")
-            yield _code(finding.artifact), _code(finding.layer), words
-    for artifact in artifacts(report):
-        found = [each for each in findings(report) if each.artifact == artifact.label]
-        carried = [each.layer for each in found if each.state is State.CARRIED]
-        if carried:
-            ends = (
-                _code(carried[0])
-                if len(carried) == 1
-                else (f"{_code(carried[0])} to {_code(carried[-1])}")
-            )
-            words = f"{count(len(carried), 'layer')} carried from an earlier one"
-            yield _code(artifact.label), ends, words
+    told, summed = findings(report)
+    for finding in told:
+        words = _words(describe(finding.result) + inputs(finding, report))
+        yield _code(finding.artifact), _code(finding.layer), words
+    for each in summed:
+        yield _code(each.artifact), "…", _words(carried(each))
 
 
 def _table(head: _Row, rows: Iterator[_Row] | Sequence[_Row], noun: str = "row") -> list[str]:
@@ -87,10 +87,6 @@ def _table(head: _Row, rows: Iterator[_Row] | Sequence[_Row], noun: str = "row")
     return ["\n".join(f"| {' | '.join(line)} |" for line in lines), *more]
 
 
-def _shape(sizes: Sequence[int]) -> str:
-    return "×".join(map(str, sizes))
-
-
 def _code(text: str) -> str:
     """A name as code, whatever is in it."""
     line = plain(text).replace("|", "\\|") or "-"
@@ -100,6 +96,7 @@ def _code(text: str) -> str:
 
 
 def _words(text: str) -> str:
-    """A sentence as text."""
-    line = html.escape(plain(text), quote=False).replace("@", "&#64;")
-    return re.sub(r"([\\`*_{}\[\]|~#!])", r"\\\1", line)
+    """A sentence as text: no markup, no link, no mention."""
+    line = html.escape(plain(text), quote=False)
+    line = re.sub(r"([\\`*{}\[\]|~#!]|(?<!\w)_|_(?!\w))", r"\\\1", line)
+    return line.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")

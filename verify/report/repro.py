@@ -38,7 +38,7 @@ _RUN = (
 
 
 def folder_name(artifact: str, layer: str) -> str:
-    """`model.onnx-vlad.3Acore`: `<artifact>-<layer>`, with `.XX` in hex for what no file may have."""
+    """`<artifact>-<layer>`, and `.XX` in hex for what a file's name may not have: `vlad.3Acore`."""
     return "-".join(
         re.sub(
             r"[^\w.-]",
@@ -104,10 +104,9 @@ def _fill(
 
 def _readme(title: str, runnable: bool) -> str:
     """Three lines."""
-    what = (
-        "test_data_set_0: output_0.pb is what the source gives, found_0.pb what the artifact gave."
-    )
+    data = "output_0.pb is what the source gives, found_0.pb what the artifact gave."
     if not runnable:
         how = "There is no model.onnx: this layer could not be cut out of its net."
-        return f"{plain(title)}\n{what}\n{how}\n"
-    return f'{plain(title)}\n{what} Run it here, with onnx and onnxruntime installed:\npython -c "{_RUN}"\n'
+        return f"{plain(title)}\nIn test_data_set_0, {data}\n{how}\n"
+    how = "Run it in this folder, where onnx and onnxruntime are installed"
+    return f'{plain(title)}: in test_data_set_0, {data}\n{how}:\npython -c "{_RUN}"\n'

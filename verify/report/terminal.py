@@ -18,15 +18,16 @@ from verify.report.findings import (
     layer_names,
     state,
     telling,
-    worst,
 )
 from verify.report.words import (
     brief,
+    carried,
     count,
     describe,
     describe_weight,
-    number,
+    inputs,
     plain,
+    roundings,
     verdict,
 )
 from verify.result import LayerResult, Report
@@ -45,10 +46,10 @@ _MARKS: Mapping[State, tuple[str, str, str]] = {
 
 #: Below this width a row of the bad layers becomes lines.
 _NARROW = 72
-#: Widths of a column of the table of layers.
-_LEAST, _MOST = 8, 16
-#: Carried errors beyond this many are counted: the first bad layer makes all that follow.
-_CARRIED = 3
+#: Greatest width of an artifact's column, the first with which all fit; the last is the least.
+_WIDTHS = (32, 16, 12, 8)
+#: Of a layer's name.
+_NAME = 24
 
 
 def render(report: Report, console: Console | None = None) -> str:
@@ -63,27 +64,32 @@ def render(report: Report, console: Console | None = None) -> str:
             console.print()
         console.print(_sentence(report, console), soft_wrap=True, highlight=False)
     # Names of files can hold what the console's encoding cannot.
-    return capture.get().encode(console.encoding, "backslashreplace").decode(console.encoding)
+    text = capture.get().encode(console.encoding, "backslashreplace").decode(console.encoding)
+    return "\n".join(line.rstrip() for line in text.split("\n"))
 
 
 def _parts(report: Report, console: Console) -> Iterator[RenderableType]:
-    bad = _bad_rows(report, console)
+    bad = _bad_rows(report)
     if bad and console.width < _NARROW:
         yield Text("What is wrong", style="bold")
-        yield from (Text.assemble(*row, f"\n  {words}") for *row, words in _spaced(bad))
+        yield from (Text.assemble(who, f"  {where}\n  {words}") for who, where, words in bad)
     elif bad:
+        yield Text("What is wrong", style="bold")
         yield _bad_table(bad, console)
     every = artifacts(report)
-    for some in _fitting(every, report, console.width):
-        yield _layer_table(report, some, console)
-    if every:
+    names = layer_names(report)
+    if names and every:
+        yield Text("Error of every layer, in roundings of float32", style="bold")
+        longest = min(_NAME, max(len(plain(name)) for name in names))
+        for some, most in _fitting(every, console.width - longest - 1):
+            yield _layer_table(names, some, most, console)
         yield _legend(report, console)
     for artifact in every:
         for note in artifact.notes:
             yield Text(f"{plain(artifact.label)}: {plain(note)}", style="dim")
 
 
-def _bad_rows(report: Report, console: Console) -> list[tuple[Text, str, str]]:
+def _bad_rows(report: Report) -> list[tuple[Text, str, str]]:
     """What is bad, where, and in words: checksums, weights, layers."""
     rows = [
         (Text("checksum", style="bold red"), plain(file), plain(reason))
@@ -95,31 +101,17 @@ def _bad_rows(report: Report, console: Console) -> list[tuple[Text, str, str]]:
             for row in artifact.weights
             if not row.passed
         ]
-    carried: dict[str, int] = {}
-    for finding in findings(report):
-        if finding.state is State.CARRIED:
-            carried[finding.artifact] = carried.get(finding.artifact, 0) + 1
-            if carried[finding.artifact] > _CARRIED:
-                continue
-        inputs = f" ({', '.join(map(plain, finding.inputs))})" if len(report.regimes) > 1 else ""
-        style = _MARKS[finding.state][2]
-        words = describe(finding.result) + inputs
-        rows.append((Text(plain(finding.artifact), style=style), plain(finding.layer), words))
-    rows += [
-        (Text(plain(name), style="yellow"), "…", f"{count(n - _CARRIED, 'more layer')} likewise")
-        for name, n in carried.items()
-        if n > _CARRIED
-    ]
+    told, summed = findings(report)
+    for finding in told:
+        words = describe(finding.result) + inputs(finding, report)
+        head = Text(plain(finding.artifact), style=_MARKS[finding.state][2])
+        rows.append((head, plain(finding.layer), words))
+    rows += [(Text(plain(each.artifact), style="yellow"), "…", carried(each)) for each in summed]
     return rows
 
 
-def _spaced(rows: Sequence[tuple[Text, str, str]]) -> Iterator[tuple[Text, str, str]]:
-    for head, where, words in rows:
-        yield head, f"  {where}", words
-
-
 def _bad_table(rows: Sequence[tuple[Text, str, str]], console: Console) -> Table:
-    table = _table("What is wrong", console)
+    table = _table(console)
     table.add_column("artifact", overflow="fold", max_width=24)
     table.add_column("where", overflow="fold", max_width=24)
     table.add_column("what", overflow="fold")
@@ -128,40 +120,39 @@ def _bad_table(rows: Sequence[tuple[Text, str, str]], console: Console) -> Table
     return table
 
 
-def _fitting(every: Sequence[Artifact], report: Report, width: int) -> Iterator[Sequence[Artifact]]:
-    """The artifacts in groups whose columns fit side by side."""
-    names = max((len(plain(name)) for name in layer_names(report)), default=0)
-    room = max(1, (width - names - 3) // (_width(every) + 2))
-    for start in range(0, len(every), room):
-        yield every[start : start + room]
+def _fitting(every: Sequence[Artifact], room: int) -> Iterator[tuple[Sequence[Artifact], int]]:
+    """The artifacts in groups that fit side by side, with the greatest width of a column."""
+    most = next((cap for cap in _WIDTHS if _width(every, cap) <= room), _WIDTHS[-1])
+    start = 0
+    while start < len(every):
+        end = start + 1
+        while end < len(every) and _width(every[start : end + 1], most) <= room:
+            end += 1
+        yield every[start:end], most
+        start = end
 
 
-def _width(every: Sequence[Artifact]) -> int:
-    longest = max((len(plain(artifact.label)) for artifact in every), default=0)
-    return min(max(longest, _LEAST), _MOST)
+def _width(every: Sequence[Artifact], most: int) -> int:
+    return sum(min(max(len(plain(each.label)), _WIDTHS[-1]), most) + 2 for each in every)
 
 
-def _layer_table(report: Report, every: Sequence[Artifact], console: Console) -> Table:
-    table = _table("Error of every layer, in roundings of float32", console)
-    table.add_column("layer", no_wrap=True)
+def _layer_table(
+    names: Sequence[str], every: Sequence[Artifact], most: int, console: Console
+) -> Table:
+    table = _table(console)
+    table.add_column("layer", overflow="fold", max_width=_NAME)
     for artifact in every:
-        name = Text(plain(artifact.label))
-        table.add_column(
-            name, justify="right", overflow="fold", max_width=_width(artifacts(report))
-        )
-    for layer in layer_names(report):
-        cells = [_cell(artifact, layer, console) for artifact in every]
-        table.add_row(Text(plain(layer)), *cells)
+        head = Text(plain(artifact.label))
+        table.add_column(head, justify="right", overflow="fold", max_width=most)
+    for name in names:
+        cells = [_cell(artifact.layers.get(name), console) for artifact in every]
+        table.add_row(Text(plain(name)), *cells)
     return table
 
 
-def _cell(artifact: Artifact, layer: str, console: Console) -> Text:
-    columns = artifact.columns.values()
-    result = worst(row for c in columns for row in c.layers if row.layer == layer)
-    found = state(result)
-    mark, plain_mark, style = _MARKS[found]
-    words = _value(result)
-    return Text((plain_mark if _only_ascii(console) else mark) + words, style=style)
+def _cell(result: LayerResult | None, console: Console) -> Text:
+    mark, plain_mark, style = _MARKS[state(result)]
+    return Text((plain_mark if _only_ascii(console) else mark) + _value(result), style=style)
 
 
 def _value(result: LayerResult | None) -> str:
@@ -170,7 +161,7 @@ def _value(result: LayerResult | None) -> str:
     measure = telling(result)
     if state(result) is State.IMPOSSIBLE or measure is None:
         return brief(result.problem or "nothing")
-    return number(measure.roundings)
+    return roundings(measure.roundings)
 
 
 def _legend(report: Report, console: Console) -> Text:
@@ -189,10 +180,9 @@ def _sentence(report: Report, console: Console) -> Text:
     return Text(marks[not found.passed] + words, style="bold green" if found.passed else "bold red")
 
 
-def _table(title: str, console: Console) -> Table:
+def _table(console: Console) -> Table:
     lines = box.SIMPLE_HEAD if console.is_terminal and not _only_ascii(console) else None
-    head = Text(title, style="bold")
-    return Table(title=head, title_justify="left", box=lines, pad_edge=False, header_style="bold")
+    return Table(box=lines, pad_edge=False, header_style="bold")
 
 
 def _only_ascii(console: Console) -> bool:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from verify.report.findings import State, artifacts, state
+from verify.report.findings import Carried, Finding, State, artifacts, state
 from verify.result import LayerResult, Measure, Report, Verdict, WeightResult
 
 __all__ = [
     "brief",
+    "carried",
     "cosine",
     "count",
     "describe",
     "describe_weight",
     "index",
+    "inputs",
     "number",
+    "pair",
     "plain",
+    "roundings",
     "shape",
     "verdict",
 ]
@@ -32,6 +36,23 @@ def number(value: float) -> str:
     return f"{mantissa}e{int(exponent)}" if e else mantissa
 
 
+def roundings(value: float) -> str:
+    """An error in roundings, so that a column lines up: `0`, `0.92`, `14.1`, `812`, `2.1e6`."""
+    if 0.01 <= value < 10:
+        return f"{value:.2f}"
+    return f"{value:.1f}" if 10 <= value < 100 else number(value)
+
+
+def pair(found: float, reference: float) -> str:
+    """`0.0327 instead of 0.0312`, with as many digits as it takes to tell them apart."""
+    texts = number(found), number(reference)
+    for digits in range(4, 18):
+        if texts[0] != texts[1] or not (math.isfinite(found) and math.isfinite(reference)):
+            break
+        texts = f"{found:.{digits}g}", f"{reference:.{digits}g}"
+    return f"{texts[0]} instead of {texts[1]}"
+
+
 def cosine(value: float) -> str:
     """Twelve decimals, since 0.997 is a broken net."""
     if not math.isfinite(value):
@@ -42,6 +63,20 @@ def cosine(value: float) -> str:
 def count(items: int, noun: str) -> str:
     """`1 layer`, `36 layers`, `14,714,688 values`."""
     return f"{items:,} {noun}{'' if items == 1 else 's'}"
+
+
+def carried(found: Carried) -> str:
+    """`relu3_2 to finalL2: 22 layers only carry the error of an earlier one`."""
+    verb = "carry" if found.layers > 1 else "carries"
+    span = found.first if found.layers == 1 else f"{found.first} to {found.last}"
+    return plain(f"{span}: {count(found.layers, 'layer')} only {verb} the error of an earlier one")
+
+
+def inputs(finding: Finding, report: Report) -> str:
+    """`` where it is on all of them, else ` (only on black)`."""
+    if len(finding.inputs) == len(report.regimes):
+        return ""
+    return f" (only on {', '.join(map(plain, finding.inputs))})"
 
 
 def shape(sizes: Sequence[int]) -> str:
@@ -81,9 +116,7 @@ def describe(result: LayerResult) -> str:
     if found is State.MADE and own:
         return f"made here: {_error('own error', own)}; {_place(own)}"
     if found is State.CARRIED and own and inherited:
-        return f"carried from an earlier layer: {_error('error', inherited)}, " + _error(
-            "own error", own
-        )
+        return f"carried: {_error('error', inherited)}, " + _error("own error", own)
     if inherited and found is State.DIFFERENT:
         return f"different: {_error('error', inherited)}, not replayed alone; {_place(inherited)}"
     parts = {"own error": own, "inherited": inherited}
@@ -96,11 +129,11 @@ def _error(name: str, measure: Measure) -> str:
         name, value, limit = f"{name} at its peak", measure.peak, measure.peak_limit
     else:
         value, limit = measure.roundings, measure.limit
-    return f"{name} {number(value)} roundings (limit {number(limit)})"
+    return f"{name} {roundings(value)} roundings (limit {number(limit)})"
 
 
 def _place(measure: Measure) -> str:
-    values = f"{number(measure.found)} instead of {number(measure.reference)}"
+    values = pair(measure.found, measure.reference)
     return f"the worst element {index(measure.worst)} is {values}"
 
 
@@ -111,7 +144,7 @@ def describe_weight(weight: WeightResult) -> str:
     if weight.passed:
         return f"all {count(weight.size, 'value')} the same"
     verb = "differs" if weight.different == 1 else "differ"
-    values = f"{number(weight.found)} instead of {number(weight.source)}"
+    values = pair(weight.found, weight.source)
     return (
         f"{weight.different:,} of {count(weight.size, 'value')} {verb}, "
         f"the most at {index(weight.worst)}: {values}"

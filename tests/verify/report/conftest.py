@@ -1,4 +1,4 @@
-"""Reports as a verification of NetVLAD with VGG-16 gives them, faithful and faulty, built by hand."""
+"""Reports of NetVLAD with VGG-16 as a verification gives them, built by hand: good and bad."""
 
 from __future__ import annotations
 

@@ -1,0 +1,117 @@
+"""A headless Chromium, spoken to in WebDriver's own protocol: JSON over HTTP to chromedriver."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: Where Debian puts it; elsewhere it goes by other names.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
+
+
+class Browser:
+    """One window of one session."""
+
+    def __init__(self, address: str, binary: str, profile: Path) -> None:
+        self._session = f"{address}/session"
+        options = {"binary": binary, "args": [*FLAGS, f"--user-data-dir={profile}"]}
+        wanted = {
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        }
+        started = self._post("", {"capabilities": {"alwaysMatch": wanted}})
+        self._session += f"/{started['sessionId']}"
+
+    def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Show a file, at a size in CSS pixels, in the light or the dark scheme."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.command("Emulation.setDeviceMetricsOverride", **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.command("Emulation.setEmulatedMedia", media="", features=[scheme])
+        self._post("/url", {"url": "about:blank"})
+        self.problems(), self.requests()  # what came before is not this page's
+        self._post("/url", {"url": page.as_uri()})
+
+    def run(self, script: str, *arguments: object) -> Any:
+        """What a function body returns."""
+        return self._post("/execute/sync", {"script": script, "args": arguments})
+
+    def command(self, name: str, **parameters: object) -> Any:
+        """A command of the DevTools protocol."""
+        return self._post("/goog/cdp/execute", {"cmd": name, "params": parameters})
+
+    def press(self, key: str) -> None:
+        """A key, wherever the focus is."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self.command("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+    def problems(self) -> list[str]:
+        """What the console has said since the last call."""
+        return [entry["message"] for entry in self._log("browser")]
+
+    def requests(self) -> list[str]:
+        """Addresses asked for since the last call."""
+        messages = (json.loads(entry["message"])["message"] for entry in self._log("performance"))
+        return [
+            message["params"]["request"]["url"]
+            for message in messages
+            if message["method"] == "Network.requestWillBeSent"
+        ]
+
+    def picture(self, path: Path, *, whole: bool = False) -> None:
+        """A screenshot, of the window or of the whole page."""
+        shot = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def close(self) -> None:
+        """End the session, and with it the browser."""
+        self._send("DELETE", "", None)
+
+    def _log(self, kind: str) -> list[dict[str, str]]:
+        entries: list[dict[str, str]] = self._post("/se/log", {"type": kind})
+        return entries
+
+    def _post(self, path: str, body: object) -> Any:
+        return self._send("POST", path, json.dumps(body).encode())
+
+    def _send(self, method: str, path: str, data: bytes | None) -> Any:
+        request = urllib.request.Request(self._session + path, data, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["value"]
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A Chromium with a new profile; skips where there is none."""
+    driver = shutil.which("chromedriver")
+    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not driver or not binary:
+        pytest.skip("chromium and chromedriver are not installed (Debian: chromium-driver)")
+    folder = tmp_path_factory.mktemp("profile")
+    process = subprocess.Popen(
+        [driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        lines = iter(process.stdout.readline, "") if process.stdout else iter(())
+        ports = (re.search(r"on port (\d+)", line) for line in lines)
+        port = next(filter(None, ports))[1]
+        opened = Browser(f"http://127.0.0.1:{port}", binary, folder)
+        yield opened
+        opened.close()
+    finally:
+        process.terminate()
+        process.wait(10)

@@ -1,0 +1,201 @@
+"""`Layered`: a net that can compute any of its layers from what that layer reads.
+
+A run goes from layer to layer and drops a value as soon as no later layer reads it, so that
+memory does not grow with the depth; a replay is one of its steps. What a layer reads is taken
+from the artifact's own graph, never from the source's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import numpy as np
+
+from converters.errors import ConversionError, LayerError
+from verify.axes import turned
+from verify.capture import Array
+from verify.names.canonical import IMAGE, layer_axes
+
+__all__ = ["Images", "Layered", "Step", "in_order", "sources", "weights_only"]
+
+#: A layer's output from what it reads, all as the artifact lays them out.
+Step = Callable[[str, Sequence[Array]], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """What an artifact takes: sizes N, H, W, C, None for any, and the type of its numbers."""
+
+    shape: tuple[int | None, ...] = (None, None, None, None)
+    dtype: str = "float32"
+
+    @classmethod
+    def lying(cls, shape: Sequence[int | None] | None, dtype: str) -> tuple[Images, str]:
+        """What an input of this shape takes, and its axes, `NHWC` or `NCHW`."""
+        shape = tuple(shape) if shape and len(shape) == 4 else (None,) * 4
+        if shape[1] in (1, 3) and shape[3] not in (1, 3):
+            return cls((shape[0], shape[2], shape[3], shape[1]), dtype), "NCHW"
+        return cls(shape, dtype), "NHWC"
+
+    def fitted(self, images: Array) -> Array:
+        """`images` in the artifact's type. Raises `ConversionError` where they do not fit."""
+        images = np.asarray(images)
+        if images.ndim != 4 or any(
+            size not in (None, given) for size, given in zip(self.shape, images.shape, strict=True)
+        ):
+            sizes = "×".join("any" if size is None else str(size) for size in self.shape)
+            raise ConversionError(f"it takes images of {sizes}, these are {images.shape}")
+        if np.dtype(self.dtype).kind == "f":
+            return images.astype(self.dtype, copy=False)
+        whole = images.astype(self.dtype)
+        if not np.array_equal(whole, images):
+            raise ConversionError(f"it takes {self.dtype}, these images hold other numbers")
+        return whole
+
+
+@dataclass(slots=True)
+class Layered:
+    """A `Runner`, put together by its format's module; its attributes are settable, as that asks.
+
+    kind, layers, notes  as `Runner` has them.
+    reads   layer -> the layers whose outputs it reads, `image` for the net's input.
+    axes    of the values that lie otherwise than in a capture, `image` among them.
+    takes   the images.
+    step    computes one layer.
+    stored  the weights by canonical name.
+    whole   images -> the outputs that the artifact's users see, by canonical name.
+    """
+
+    kind: str
+    path: Path
+    reads: Mapping[str, tuple[str, ...]]
+    takes: Images
+    step: Step
+    stored: Callable[[], Mapping[str, Array]]
+    whole: Callable[[Array], Mapping[str, Array]]
+    axes: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    layers: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.layers = in_order(self.path, self.reads)
+
+    def run(self, images: Array) -> Iterator[tuple[str, Array]]:
+        """Yield every layer's output for images N×H×W×C, in order.
+
+        Raises `ConversionError` for images that the artifact does not take, `LayerError` from
+        the layer that cannot be computed.
+        """
+        values = {IMAGE: self.takes.fitted(images)}
+        last = {name: layer for layer in self.layers for name in self.reads[layer]}
+        for layer in self.layers:
+            output = self._computed(layer, [values[name] for name in self.reads[layer]])
+            for name in set(self.reads[layer]):
+                if last[name] == layer:
+                    del values[name]
+            if layer in last:
+                values[layer] = output
+            yield layer, output
+
+    def replay(self, layer: str, inputs: Sequence[Array]) -> Array:
+        """One layer alone, fed with `inputs` in place of what it reads, in `reads`' order.
+
+        Raises `ConversionError` for a layer that is not there, `LayerError` for one that does not
+        take these inputs.
+        """
+        if layer not in self.reads:
+            raise ConversionError(f"{self.path}: there is no layer {layer!r}")
+        reads = self.reads[layer]
+        if len(reads) != len(inputs):
+            fault = f"reads {', '.join(reads) or 'nothing'}; {len(inputs)} inputs were given"
+            raise LayerError(self.path, {layer: fault})
+        return self._computed(
+            layer,
+            [
+                self.takes.fitted(values) if name == IMAGE else values
+                for name, values in zip(reads, inputs, strict=True)
+            ],
+        )
+
+    def weights(self) -> Mapping[str, Array]:
+        """Every weight by its canonical name, see `Runner`."""
+        return self.stored()
+
+    def deployed(self, images: Array) -> Mapping[str, Array]:
+        """What a user of the artifact gets: the whole net at once, as its own library runs it."""
+        images = self.takes.fitted(images)
+        try:
+            found = self.whole(self._laid(IMAGE, images))
+            return {name: self._capture(name, output) for name, output in found.items()}
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise ConversionError(f"{self.path}: cannot be run: {_first_line(error)}") from error
+
+    def _computed(self, layer: str, inputs: Sequence[Array]) -> Array:
+        """The border to the library that runs it: what it raises becomes a `LayerError`."""
+        try:
+            laid = [self._laid(n, x) for n, x in zip(self.reads[layer], inputs, strict=True)]
+            return self._capture(layer, self.step(layer, laid))
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise LayerError(self.path, {layer: _first_line(error)}) from error
+
+    def _laid(self, name: str, values: Array) -> Array:
+        axes = self.axes.get(name)
+        return turned(values, layer_axes(name), axes) if axes else values
+
+    def _capture(self, name: str, values: Array) -> Array:
+        axes = self.axes.get(name)
+        return turned(values, axes, layer_axes(name)) if axes else values
+
+
+def weights_only(
+    kind: str, path: Path, stored: Callable[[], Mapping[str, Array]], notes: tuple[str, ...] = ()
+) -> Layered:
+    """A file of weights: no layers, nothing to run."""
+    return Layered(kind, path, {}, Images(), _nothing, stored, lambda images: {}, notes=notes)
+
+
+def sources(
+    value: str, named: Mapping[str, str], inputs_of: Callable[[str], Sequence[str]]
+) -> tuple[str, ...]:
+    """The layers (`named`: value -> layer) that a value is computed from, in the order read.
+
+    `inputs_of` gives the values that a value's maker reads. What lies behind a named value
+    belongs to that layer.
+    """
+    found: dict[str, None] = {}
+    seen: set[str] = set()
+    waiting = list(reversed(inputs_of(value)))
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in named:
+            found[named[name]] = None
+        else:
+            waiting += reversed(inputs_of(name))
+    return tuple(found)
+
+
+def in_order(path: Path, reads: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The layers, each behind what it reads. Raises `LayerError` for one that reads itself."""
+    try:
+        order = tuple(TopologicalSorter(reads).static_order())
+    except CycleError as error:
+        raise LayerError(path, {error.args[1][0]: "depends on its own output"}) from error
+    return tuple(name for name in order if name in reads)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
+
+
+def _nothing(layer: str, inputs: Sequence[Array]) -> Array:
+    raise NotImplementedError(layer)

@@ -1,0 +1,190 @@
+"""Runs ONNX files in ONNX Runtime, a layer at a time with all optimisations off.
+
+The graph between a layer's input values and its output is cut out and run as a model of its
+own. `deployed` runs the whole file, fully optimised, as its users do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from converters.errors import ConversionError, LayerError, MappingError, ReadError
+from verify.capture import Array
+from verify.names.canonical import IMAGE, KNOWN, Place, canonical_layer, layer_axes
+from verify.names.given import Names, check
+from verify.names.onnx import LAYOUTS, VALUES
+from verify.names.weights import ONNX, by_name
+from verify.runners.layered import Images, Layered, Step, sources
+from verify.runners.onnx_file import Opened, read
+from verify.runners.onnx_graph import Graph, layouts
+
+__all__ = ["open"]
+
+
+def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
+    """Open an ONNX file of one image input.
+
+    Layers are found by `names` (canonical name -> value), else by what a file of this project
+    states in its metadata, else by values that carry a layer's name. Raises `ReadError` for a
+    file that is none or keeps weights where they do not belong, `MappingError` for names that
+    it lacks.
+    """
+    opened = read(path)
+    graph = Graph(opened.model)
+    if len(graph.inputs) != 1:
+        listing = ", ".join(value.name for value in graph.inputs) or "none"
+        raise ReadError(path, f"is not a model of one image input; its inputs: {listing}")
+    takes, image_axes = _takes(graph.inputs[0])
+    places = _places(path, graph, names, image_axes)
+    image = Place(graph.inputs[0].name, image_axes)
+    named = {place.tensor: layer for layer, place in places.items()}
+    if len(named) != len(places):
+        twice = next(n for n, p in places.items() if named[p.tensor] != n)
+        raise LayerError(path, {twice: f"is the same value as {named[places[twice].tensor]}"})
+    named[image.tensor] = IMAGE
+    places = {IMAGE: image, **places}
+    return Layered(
+        kind="onnx",
+        path=path,
+        reads={
+            layer: sources(place.tensor, named, graph.inputs_of)
+            for layer, place in places.items()
+            if layer != IMAGE
+        },
+        takes=takes,
+        step=_step(graph, opened, places, named),
+        stored=lambda: _weights(opened, names),
+        whole=_whole(path, image.tensor, {n: named[n] for n in graph.outputs if n in named}),
+        axes={layer: place.axes for layer, place in places.items()},
+    )
+
+
+def _takes(value: Any) -> tuple[Images, str]:
+    tensor = value.type.tensor_type
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    return Images.lying(dims, np.dtype(dtype).name)
+
+
+def _places(path: Path, graph: Graph, names: Names, image_axes: str) -> dict[str, Place]:
+    """Where each layer's output is, and how it lies."""
+    check(names, {*graph.makers, *graph.initializers}, path)
+    given = {layer: place for layer, place in names.items() if place.tensor in graph.makers}
+    found = given or _stated(path, graph) or _called_alike(graph)
+    if not found:
+        raise MappingError(
+            [f"(a layer, in {path})"],
+            advice="No value carries a layer's name: give a table of names.",
+        )
+    lying = layouts(graph, image_axes)
+    return {
+        layer: Place(place.tensor, place.axes or _usual(layer, lying.get(place.tensor, "")))
+        for layer, place in found.items()
+    }
+
+
+def _usual(layer: str, lying: str) -> str:
+    axes = layer_axes(layer)
+    return lying if axes == "NHWC" and sorted(lying) == sorted(axes) else ""
+
+
+def _stated(path: Path, graph: Graph) -> dict[str, Place]:
+    """What the metadata of a file of this project says, checked against the graph."""
+    metadata = {entry.key: entry.value for entry in graph.model.metadata_props}
+    if LAYOUTS not in metadata:
+        return {}
+    try:
+        axes, values = json.loads(metadata[LAYOUTS]), json.loads(metadata.get(VALUES, "{}"))
+        found = {layer: Place(values.get(layer, layer), str(how)) for layer, how in axes.items()}
+    except (ValueError, AttributeError) as error:
+        raise ReadError(path, f"its metadata are damaged: {error}") from error
+    check(found, graph.makers, path)
+    return found
+
+
+def _called_alike(graph: Graph) -> dict[str, Place]:
+    return {
+        canonical_layer(value): Place(value)
+        for value in graph.makers
+        if canonical_layer(value) in KNOWN
+    }
+
+
+def _step(
+    graph: Graph, opened: Opened, places: Mapping[str, Place], named: Mapping[str, str]
+) -> Step:
+    sessions: dict[str, tuple[list[str], Any]] = {}
+
+    def step(layer: str, inputs: Sequence[Array]) -> Array:
+        if layer not in sessions:
+            fetch = places[layer].tensor
+            feeds = [places[n].tensor for n in sources(fetch, named, graph.inputs_of)]
+            sessions[layer] = feeds, _session(graph.between(feeds, fetch), opened)
+        feeds, session = sessions[layer]
+        types = [onnx.helper.tensor_dtype_to_np_dtype(graph.type_of(name)) for name in feeds]
+        given = {
+            name: np.ascontiguousarray(values, dtype)
+            for name, values, dtype in zip(feeds, inputs, types, strict=True)
+        }
+        (output,) = session.run(None, given)
+        return np.asarray(output)
+
+    return step
+
+
+def _session(model: Any, opened: Opened) -> Any:
+    options = _options()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    apart = [t.name for t in model.graph.initializer if t.name in opened.apart]
+    values = [
+        onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(opened.initializers[name]))
+        for name in apart
+    ]
+    options.add_external_initializers(apart, values)
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _options() -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors: what they mean is said once, by us
+    return options
+
+
+def _whole(path: Path, image: str, outputs: Mapping[str, str]) -> Any:
+    def whole(images: Array) -> dict[str, Array]:
+        session = onnxruntime.InferenceSession(path, _options(), providers=["CPUExecutionProvider"])
+        found = session.run(list(outputs), {image: np.ascontiguousarray(images)})
+        return {layer: np.asarray(v) for layer, v in zip(outputs.values(), found, strict=True)}
+
+    return whole
+
+
+def _weights(opened: Opened, names: Names) -> dict[str, Array]:
+    """Initializers of more than one number: those of one, and of integers, are constants.
+
+    A grouped kernel stands as `kernel.0`, `kernel.1`; put together again along its outputs.
+    """
+    stored: dict[str, Array] = {}
+    parts: dict[str, dict[int, Array]] = {}
+    for name, values in opened.initializers.items():
+        stem, _, number = name.rpartition(".")
+        if values.dtype.kind not in "fV" or values.size < 2:
+            continue
+        if number.isdecimal() and stem.endswith("/kernel"):
+            parts.setdefault(stem, {})[int(number)] = values
+        else:
+            stored[name] = values
+    whole = {
+        stem: np.concatenate([found[i] for i in sorted(found)]) for stem, found in parts.items()
+    }
+    return by_name({**stored, **whole}, ONNX, names)

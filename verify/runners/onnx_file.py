@@ -1,0 +1,129 @@
+"""Opens an ONNX file: the graph without its weights, and the weights as arrays.
+
+So no weight is held or copied again for the many small graphs that a comparison runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from converters.errors import ReadError
+from verify.capture import Array
+
+__all__ = ["Opened", "read"]
+
+#: Below this many bytes a constant stays in the graph: shape inference reads shapes and axes.
+_SMALL = 256
+_ADVICE = (
+    "Weights beside an ONNX file must be regular files in its own folder: save it again, "
+    "in one file, with onnx.save."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file's model, its larger initializers only declared, and all initializers' values.
+
+    apart  names of the initializers whose values are not in `model`.
+    """
+
+    model: Any
+    initializers: dict[str, Array]
+    apart: frozenset[str]
+
+
+def read(path: Path) -> Opened:
+    """Read a model. Raises `ReadError` for a file that is none, and for weights kept elsewhere
+    than in plain files of the same folder.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError, ValueError) as error:
+        raise ReadError(path, f"cannot be read as ONNX: {error}") from error
+    if not model.graph.node:
+        raise ReadError(path, "is not an ONNX model: it has no graph")
+    _refuse_hidden(path, model)
+    values: dict[str, Array] = {}
+    apart = set()
+    for tensor in model.graph.initializer:
+        values[tensor.name] = _values(path, tensor)
+        if values[tensor.name].nbytes >= _SMALL:
+            _empty(tensor)
+            apart.add(tensor.name)
+    # Protobuf keeps what was cleared until the message goes.
+    return Opened(type(model).FromString(model.SerializeToString()), values, frozenset(apart))
+
+
+def _values(path: Path, tensor: Any) -> Array:
+    try:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            return _external(path, tensor)
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    except (TypeError, ValueError, KeyError) as error:
+        raise ReadError(path, f"{tensor.name}: its values do not fit it: {error}") from error
+
+
+def _external(path: Path, tensor: Any) -> Array:
+    """Map the values; each fact that the file states is held against the folder."""
+    stated = {entry.key: entry.value for entry in tensor.external_data}
+    location = stated.get("location", "")
+    parts = PurePosixPath(location).parts
+    file = path.parent / location
+    if (
+        not parts
+        or ".." in parts
+        or PurePosixPath(location).is_absolute()
+        or PureWindowsPath(location).anchor
+        or "\\" in location
+        or not file.is_file()
+        or file.resolve() != (path.parent.resolve() / location)
+    ):
+        raise ReadError(path, f"{tensor.name} lies in {location!r}; refused", advice=_ADVICE)
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    count, offset = int(np.prod(tensor.dims, dtype=np.int64)), int(stated.get("offset", 0))
+    length = int(stated.get("length", count * dtype.itemsize))
+    if length != count * dtype.itemsize or not 0 <= offset <= file.stat().st_size - length:
+        raise ReadError(path, f"{tensor.name}: {location} does not hold {count} numbers for it")
+    if not count:
+        return np.empty(tuple(tensor.dims), dtype)
+    return np.memmap(file, dtype, "r", offset, tuple(tensor.dims))
+
+
+def _empty(tensor: Any) -> None:
+    """Leave a tensor's name, type and shape."""
+    declared = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    declared.data_location = onnx.TensorProto.EXTERNAL
+    declared.external_data.add(key="location", value="kept apart")
+    tensor.CopyFrom(declared)
+
+
+def _refuse_hidden(path: Path, model: Any) -> None:
+    """Values elsewhere, of tensors other than the graph's own initializers, are not looked for."""
+    for graph in _graphs(model):
+        own = [] if graph is model.graph else list(getattr(graph, "initializer", ()))
+        attributes = [attribute for node in graph.node for attribute in node.attribute]
+        tensors = own + [
+            t for a in attributes for t in (*([a.t] if a.HasField("t") else []), *a.tensors)
+        ]
+        for tensor in tensors:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                name = tensor.name or "a constant"
+                raise ReadError(path, f"{name} lies outside the file; refused", advice=_ADVICE)
+
+
+def _graphs(model: Any) -> Iterator[Any]:
+    """The graph, those inside its nodes, and the bodies of the file's own functions."""
+    waiting = [model.graph, *model.functions]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                waiting += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]

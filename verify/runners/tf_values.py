@@ -1,0 +1,114 @@
+"""Looks into a TensorFlow graph: what a value is made of, and what must not be run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from converters.errors import ConversionError, LayerError, ReadError
+from verify.names.canonical import IMAGE, KNOWN, Place, canonical_layer
+from verify.runners.layered import Images, sources
+
+__all__ = [
+    "called_alike",
+    "constants",
+    "image_of",
+    "images_of",
+    "inputs_of",
+    "readers",
+    "refuse",
+    "value_names",
+]
+
+
+def refuse(path: Path, graph_def: Any, operations: Collection[str]) -> None:
+    """Raise `ReadError` with the nodes of a GraphDef, its functions' included, that must not run."""
+    nodes = [*graph_def.node, *(n for f in graph_def.library.function for n in f.node_def)]
+    found = dict.fromkeys(f"{node.op} ({node.name})" for node in nodes if node.op in operations)
+    if found:
+        raise ReadError(
+            path,
+            f"refused: it holds {', '.join(found)}",
+            advice="A graph that reaches for files, Python or other machines is not run.",
+        )
+
+
+def value_names(graph: Any) -> dict[str, None]:
+    """Every tensor's name in a graph, `name:0`, in the graph's order."""
+    return {t.name: None for operation in graph.get_operations() for t in operation.outputs}
+
+
+def inputs_of(graph: Any, value: str) -> Sequence[str]:
+    """The tensors that a tensor's operation reads."""
+    return [tensor.name for tensor in graph.get_tensor_by_name(value).op.inputs]
+
+
+def readers(path: Path, graph: Any, places: Mapping[str, Place]) -> dict[str, tuple[str, ...]]:
+    """Layer -> the layers that it reads. `places` has the image among them."""
+    named: dict[str, str] = {}
+    for layer, place in places.items():
+        if place.tensor in named:
+            raise LayerError(path, {layer: f"is the same tensor as {named[place.tensor]}"})
+        named[place.tensor] = layer
+    return {
+        layer: sources(place.tensor, named, lambda value: inputs_of(graph, value))
+        for layer, place in places.items()
+        if layer != IMAGE
+    }
+
+
+def image_of(path: Path, graph: Any, places: Mapping[str, Place]) -> tuple[Place, Images]:
+    """The placeholder that the layers are computed from, and the images that it takes.
+
+    Raises `ConversionError` where they come from none or from several.
+    """
+    reached = _reached(graph, [place.tensor for place in places.values()])
+    found = [
+        op.outputs[0]
+        for op in graph.get_operations()
+        if op.type == "Placeholder" and op.outputs[0].name in reached
+    ]
+    if len(found) != 1:
+        listing = ", ".join(tensor.name for tensor in found) or "none"
+        raise ConversionError(f"{path}: does not have one image input; placeholders: {listing}")
+    axes, takes = images_of(found[0].shape, found[0].dtype)
+    return Place(found[0].name, axes), takes
+
+
+def images_of(shape: Any, dtype: Any) -> tuple[str, Images]:
+    """How a TensorFlow input lies, and what it takes."""
+    takes, axes = Images.lying(shape.as_list() if shape.rank == 4 else None, dtype.name)
+    return axes, takes
+
+
+def _reached(graph: Any, values: Sequence[str]) -> set[str]:
+    """Every tensor that these are computed from, themselves included."""
+    reached: set[str] = set()
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        if value not in reached:
+            reached.add(value)
+            waiting += inputs_of(graph, value)
+    return reached
+
+
+def called_alike(graph: Any) -> dict[str, Place]:
+    """Operations whose own names are layers' names."""
+    return {
+        canonical_layer(op.name): Place(op.outputs[0].name)
+        for op in graph.get_operations()
+        if op.outputs and canonical_layer(op.name) in KNOWN
+    }
+
+
+def constants(graph: Any) -> dict[str, Any]:
+    """The constants that can be weights: floating-point ones of more than one number."""
+    return {
+        op.name: op.outputs[0]
+        for op in graph.get_operations()
+        if op.type == "Const"
+        and op.outputs[0].dtype.is_floating
+        and (op.outputs[0].shape.num_elements() or 0) > 1
+    }
