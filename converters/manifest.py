@@ -26,9 +26,19 @@ __all__ = ["FILENAME", "Record", "fingerprints", "metadata", "write"]
 FILENAME = "manifest.json"
 
 #: Libraries whose versions can change an artifact's bytes.
-_LIBRARIES = (
-    "netvlad-keras numpy scipy h5py mat-io tensorflow tensorflow-cpu keras tf2onnx onnx protobuf"
-).split()
+_LIBRARIES = [
+    "netvlad-keras",
+    "numpy",
+    "scipy",
+    "h5py",
+    "mat-io",
+    "tensorflow",
+    "tensorflow-cpu",
+    "keras",
+    "tf2onnx",
+    "onnx",
+    "protobuf",
+]
 
 
 @dataclass(frozen=True, slots=True)

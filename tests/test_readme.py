@@ -18,7 +18,7 @@ def blocks(text: str, word: str) -> str:
     """The one Python block that mentions `word`."""
     found = [code for code in re.findall(r"```python\n(.*?)```", text, re.S) if word in code]
     assert len(found) == 1
-    return found[0]
+    return str(found[0])
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ class Measure:
     worst        index of the largest |d|, with `reference` and `found` there.
     roundings    RMS of d in units of the layer's float32 rounding.
     limit        of `roundings`, above which it is a difference.
-    peak         largest |d| in units of the layer's largest float32 rounding, `peak_limit` likewise.
+    peak         largest |d| in units of the layer's largest float32 rounding;
+                 `peak_limit` likewise.
     """
 
     max_abs: float

@@ -34,9 +34,8 @@ SPECS = {
 def test_a_net_is_recognised_and_its_weights_fit(name: str) -> None:
     spec = SPECS[name]
     checkpoint = seeded(spec, 1)
-    assert spec_from(checkpoint) == replace(
-        spec, mean=tuple(float(np.float32(value)) for value in spec.mean)
-    )
+    red, green, blue = (float(np.float32(value)) for value in spec.mean)
+    assert spec_from(checkpoint) == replace(spec, mean=(red, green, blue))
     arrays = weights_of(checkpoint, spec)
     assert {key: value.shape for key, value in arrays.items()} == spec.weight_shapes
 

@@ -36,8 +36,7 @@ def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None
     target = tmp_path / "net"
     make(target, "old")
     with pytest.raises(ZeroDivisionError), staging.replacing(target) as building:
-        (building / "file").write_text("half")
-        raise ZeroDivisionError
+        (building / "file").write_text(str(1 / 0))
     assert (target / "file").read_text() == "old"
     assert names(tmp_path) == ["net"]
 
@@ -56,7 +55,7 @@ def test_a_retired_folder_without_successor_comes_back(tmp_path: Path) -> None:
     make(tmp_path / "net", "old")
     (tmp_path / "net").rename(tmp_path / ".net.retired")
     with pytest.raises(ZeroDivisionError), staging.replacing(tmp_path / "net"):
-        raise ZeroDivisionError
+        _ = 1 / 0
     assert (tmp_path / "net" / "file").read_text() == "old"
     assert names(tmp_path) == ["net"]
 

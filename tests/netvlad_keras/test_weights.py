@@ -615,12 +615,37 @@ def test_what_was_frozen_stays_frozen(spec: NetVLADSpec, tmp_path: Path, name: s
 # --- the first port's file ---
 
 #: The 29 layers of the first port's Sequential, without their numbers.
-OLD_LAYERS = (
-    "substract_average conv2d conv2d max_pooling2d activation conv2d conv2d max_pooling2d "
-    "activation conv2d conv2d conv2d max_pooling2d activation conv2d conv2d conv2d "
-    "max_pooling2d activation conv2d conv2d conv2d lambda net_vlad lambda lambda conv2d "
-    "flatten lambda"
-).split()
+OLD_LAYERS = [
+    "substract_average",
+    "conv2d",
+    "conv2d",
+    "max_pooling2d",
+    "activation",
+    "conv2d",
+    "conv2d",
+    "max_pooling2d",
+    "activation",
+    "conv2d",
+    "conv2d",
+    "conv2d",
+    "max_pooling2d",
+    "activation",
+    "conv2d",
+    "conv2d",
+    "conv2d",
+    "max_pooling2d",
+    "activation",
+    "conv2d",
+    "conv2d",
+    "conv2d",
+    "lambda",
+    "net_vlad",
+    "lambda",
+    "lambda",
+    "conv2d",
+    "flatten",
+    "lambda",
+]
 
 
 @pytest.fixture(scope="module")

@@ -51,16 +51,17 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
         raise LayerError(path, {twice: f"is the same value as {named[places[twice].tensor]}"})
     named[image.tensor] = IMAGE
     places = {IMAGE: image, **places}
+    reads = {
+        layer: sources(place.tensor, named, graph.inputs_of)
+        for layer, place in places.items()
+        if layer != IMAGE
+    }
     return Layered(
         kind="onnx",
         path=path,
-        reads={
-            layer: sources(place.tensor, named, graph.inputs_of)
-            for layer, place in places.items()
-            if layer != IMAGE
-        },
+        reads=reads,
         takes=takes,
-        step=_step(graph, opened, places, named),
+        step=_step(graph, opened, places, reads),
         stored=lambda: _weights(opened, names),
         whole=_whole(path, image.tensor, {n: named[n] for n in graph.outputs if n in named}),
         axes={layer: place.axes for layer, place in places.items()},
@@ -76,7 +77,8 @@ def _takes(value: Any) -> tuple[Images, str]:
 
 def _places(path: Path, graph: Graph, names: Names, image_axes: str) -> dict[str, Place]:
     """Where each layer's output is, and how it lies."""
-    check(names, {*graph.makers, *graph.initializers}, path)
+    inputs = {value.name for value in graph.inputs}
+    check(names, {*graph.makers, *graph.initializers, *inputs}, path)
     given = {layer: place for layer, place in names.items() if place.tensor in graph.makers}
     found = given or _stated(path, graph) or _called_alike(graph)
     if not found:
@@ -119,15 +121,18 @@ def _called_alike(graph: Graph) -> dict[str, Place]:
 
 
 def _step(
-    graph: Graph, opened: Opened, places: Mapping[str, Place], named: Mapping[str, str]
+    graph: Graph,
+    opened: Opened,
+    places: Mapping[str, Place],
+    reads: Mapping[str, tuple[str, ...]],
 ) -> Step:
     sessions: dict[str, tuple[list[str], Any]] = {}
 
     def step(layer: str, inputs: Sequence[Array]) -> Array:
         if layer not in sessions:
-            fetch = places[layer].tensor
-            feeds = [places[n].tensor for n in sources(fetch, named, graph.inputs_of)]
-            sessions[layer] = feeds, _session(graph.between(feeds, fetch), opened)
+            feeds = [places[name].tensor for name in reads[layer]]
+            part = graph.between(feeds, places[layer].tensor)
+            sessions[layer] = feeds, _session(part, opened)
         feeds, session = sessions[layer]
         types = [onnx.helper.tensor_dtype_to_np_dtype(graph.type_of(name)) for name in feeds]
         given = {
@@ -170,7 +175,7 @@ def _whole(path: Path, image: str, outputs: Mapping[str, str]) -> Any:
 
 
 def _weights(opened: Opened, names: Names) -> dict[str, Array]:
-    """Initializers of more than one number: those of one, and of integers, are constants.
+    """Initializers of more than one number; indices, shapes and single numbers are constants.
 
     A grouped kernel stands as `kernel.0`, `kernel.1`; put together again along its outputs.
     """
@@ -178,7 +183,8 @@ def _weights(opened: Opened, names: Names) -> dict[str, Array]:
     parts: dict[str, dict[int, Array]] = {}
     for name, values in opened.initializers.items():
         stem, _, number = name.rpartition(".")
-        if values.dtype.kind not in "fV" or values.size < 2:
+        is_index = values.dtype.kind in "iub" and values.dtype.itemsize > 1
+        if is_index or values.size < 2:
             continue
         if number.isdecimal() and stem.endswith("/kernel"):
             parts.setdefault(stem, {})[int(number)] = values

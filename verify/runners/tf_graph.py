@@ -6,12 +6,11 @@ reads is fed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
@@ -23,7 +22,7 @@ from verify.names.given import Names, check
 from verify.names.tf_operations import REFUSED
 from verify.names.weights import KERAS, by_name
 from verify.runners import NOTES
-from verify.runners.layered import Layered, Step
+from verify.runners.layered import Layered, Step, in_order
 from verify.runners.tf_bundle import find
 from verify.runners.tf_values import called_alike, constants, image_of, readers, refuse, value_names
 
@@ -42,13 +41,16 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
     """
     with tf.Graph().as_default() as graph:
         session = (_frozen if path.suffix == ".pb" else _restored)(path)
-    stored = {**_variables(graph), **constants(graph)}
-    places = _places(path, graph, stored, names)
+    variables = {v.op.name: v for v in graph.get_collection(tf1.GraphKeys.GLOBAL_VARIABLES)}
+    places = _places(path, graph, names)
     image, takes = image_of(path, graph, places)
-    places = {IMAGE: image, **places}
+    stored = {**variables, **constants(graph, places)}
+    check({name: p for name, p in names.items() if name not in places}, stored, path)
+    places = {**places, IMAGE: image}
     reads = readers(path, graph, places)
+    last = in_order(path, reads)[-1]
     clamped = places.get("preL2") == netvlad_tf.VALUES["preL2"]
-    runner = Layered(
+    return Layered(
         kind="tf_graph",
         path=path,
         reads=reads,
@@ -59,8 +61,6 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
         axes={layer: place.axes for layer, place in places.items()},
         notes=(*NOTES, *([netvlad_tf.CLAMPED] if clamped else [])),
     )
-    last = runner.layers[-1]
-    return runner
 
 
 def _restored(path: Path) -> Any:
@@ -95,22 +95,18 @@ def _frozen(path: Path) -> Any:
     return tf1.Session()
 
 
-def _variables(graph: Any) -> dict[str, Any]:
-    return {v.op.name: v for v in graph.get_collection(tf1.GraphKeys.GLOBAL_VARIABLES)}
-
-
-def _places(path: Path, graph: Any, stored: Mapping[str, Any], names: Names) -> dict[str, Place]:
+def _places(path: Path, graph: Any, names: Names) -> dict[str, Place]:
+    """Where the layers are: by the given names that are tensors', or as the graph has it."""
     available = value_names(graph)
-    check(names, {*available, *stored}, path)
-    given = {layer: place for layer, place in names.items() if place.tensor not in stored}
+    given = {name: place for name, place in names.items() if ":" in place.tensor}
+    check(given, available, path)
     known = {n: place for n, place in netvlad_tf.VALUES.items() if place.tensor in available}
     found = given or known or called_alike(graph)
-    if not found:
+    if not found.keys() - {IMAGE}:
         raise MappingError(
             [f"(a layer, in {path})"],
             advice="No tensor carries a layer's name: give a table of names.",
         )
-    found.pop(IMAGE, None)
     return found
 
 

@@ -61,7 +61,7 @@ def readers(path: Path, graph: Any, places: Mapping[str, Place]) -> dict[str, tu
 def image_of(path: Path, graph: Any, places: Mapping[str, Place]) -> tuple[Place, Images]:
     """The placeholder that the layers are computed from, and the images that it takes.
 
-    Raises `ConversionError` where they come from none or from several.
+    `places` may say itself which placeholder `image` is. Raises `ConversionError` where they come from none or from several.
     """
     reached = _reached(graph, [place.tensor for place in places.values()])
     found = [
@@ -69,6 +69,8 @@ def image_of(path: Path, graph: Any, places: Mapping[str, Place]) -> tuple[Place
         for op in graph.get_operations()
         if op.type == "Placeholder" and op.outputs[0].name in reached
     ]
+    if IMAGE in places:
+        found = [tensor for tensor in found if tensor.name == places[IMAGE].tensor]
     if len(found) != 1:
         listing = ", ".join(tensor.name for tensor in found) or "none"
         raise ConversionError(f"{path}: does not have one image input; placeholders: {listing}")
@@ -103,12 +105,14 @@ def called_alike(graph: Any) -> dict[str, Place]:
     }
 
 
-def constants(graph: Any) -> dict[str, Any]:
-    """The constants that can be weights: floating-point ones of more than one number."""
+def constants(graph: Any, places: Mapping[str, Place]) -> dict[str, Any]:
+    """The constants that can be weights of these layers: of real numbers, more than one."""
+    reached = _reached(graph, [place.tensor for place in places.values()])
     return {
         op.name: op.outputs[0]
         for op in graph.get_operations()
         if op.type == "Const"
+        and op.outputs[0].name in reached
         and op.outputs[0].dtype.is_floating
         and (op.outputs[0].shape.num_elements() or 0) > 1
     }
