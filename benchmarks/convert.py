@@ -79,7 +79,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     sources = {kind: _source(kind, options.spec, options.work, console) for kind in options.sources}
     speeds = measured(options.work, 1 << 29)
-    console.print(_machine(speeds), highlight=False)
+    console.print(_machine(speeds), highlight=False, soft_wrap=True)
     for kind, path in sources.items():
         run = _converted(path, options.work / "artifacts", options.formats)
         console.print(_steps(run, speeds, f"{options.spec} net, {kind}"))
@@ -112,7 +112,7 @@ def _source(kind: str, spec: str, work: Path, console: Console) -> Path:
         if kind == "compressed":
             compress(_source("mat", spec, work, console), path)
         else:
-            os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+            os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", TF_ENABLE_ONEDNN_OPTS="0")
             net = mini.seeded(SPECS[spec], mini.SEED)
             import_module(_WRITERS[kind]).write(net, path)
     return path
@@ -181,7 +181,7 @@ _FLOORS: dict[str, Callable[[Run, Speeds, str], Floor]] = {
 def _steps(run: Run, speeds: Speeds, title: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("step", no_wrap=True)
-    for column in ("wall s", "floor s", "ratio", "of", "own MB", "with mapped files"):
+    for column in ("wall s", "floor s", "ratio", "of", "own MB", "with files"):
         table.add_column(column, justify="left" if column == "of" else "right")
     for step in run.steps:
         verb, *_, name = step.line.split()
@@ -230,8 +230,8 @@ def _machine(speeds: Speeds) -> str:
         f"disk write {speeds.disk_write / 1e6:,.0f} MB/s, disk read {speeds.disk_read / 1e6:,.0f}, "
         f"file write (page cache) {speeds.cache_write / 1e6:,.0f}, "
         f"file read {speeds.cache_read / 1e6:,.0f}, sha256 {speeds.sha256 / 1e6:,.0f}",
-        "memory: peak of the proportional set size over the process tree, own memory alone and "
-        "with the page cache of mapped files",
+        "memory: peak proportional set size over the process tree; own is Pss_Anon + Pss_Shmem,",
+        "with files adds Pss_File, the page cache of mapped files and libraries",
     ]
     return "\n".join(lines)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import importlib.util
 import os
 import pickle
 import subprocess
@@ -18,11 +17,13 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Callable
+from importlib import metadata as distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 import numpy as np
+from packaging.version import Version
 
 from converters.checkpoint import Array
 from converters.errors import EnvironmentFailure, SourceError
@@ -70,8 +71,8 @@ def _pip(folder: Path, progress: Callable[[int, int], None]) -> int:
     command += ["--disable-pip-version-check", "--no-deps", "--no-binary", ":all:"]
     # pip runs the distribution's setup.py for its metadata, after the hash was
     # checked. With setuptools at hand that needs nothing more from the index;
-    # a bare Python 3.12 has none, and pip then fetches one for the purpose.
-    if importlib.util.find_spec("setuptools"):
+    # where there is none, or an old one, pip fetches one for the purpose.
+    if _has_setuptools():
         command += ["--no-build-isolation"]
     command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
     own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
@@ -87,6 +88,14 @@ def _pip(folder: Path, progress: Callable[[int, int], None]) -> int:
                 done = max([done, *_sizes(folder)])
                 progress(done, SIZE)
     return process.returncode
+
+
+def _has_setuptools() -> bool:
+    """Whether a setuptools is installed that needs no `wheel` beside it (70.1 or later)."""
+    try:
+        return Version(distributions.version("setuptools")) >= Version("70.1")
+    except distributions.PackageNotFoundError:
+        return False
 
 
 def _sizes(folder: Path) -> list[int]:

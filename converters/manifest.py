@@ -102,7 +102,7 @@ def write(folder: Path, target: Path, record: Record) -> None:
         "input": _input(record),
         "output": _output(record),
         "transformations": list(record.transformations),
-        "onnx": {key: value for key, value in _onnx(record).items()},
+        "onnx": _onnx(record),
         "versions": _versions(),
         "environment": {"TF_ENABLE_ONEDNN_OPTS": "0"},
         "command": record.request.command,

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import tensorflow as tf
 import tf2onnx
+from numpy.typing import NDArray
 from tf2onnx.tfonnx import process_tf_graph
 
 from converters.writers.onnx_graph import name_values, split_initializers
@@ -39,7 +40,7 @@ def write(model: Any, path: Path, options: WriteOptions) -> None:
     where that is not the layer's own name, in `metadata_props["values"]`.
     Raises `ConversionError` if tf2onnx has lost a layer.
     """
-    weights = {name: np.asarray(v.value) for name, v in model.canonical_weights.items()}
+    weights = {name: _view(variable) for name, variable in model.canonical_weights.items()}
     proto = _weightless(model, list(weights), options)
     layers = [name for name, _ in model.spec.layers]
     scopes = {keras_name(name): name for name in ["input", *layers]}
@@ -55,6 +56,11 @@ def write(model: Any, path: Path, options: WriteOptions) -> None:
     }
     onnx.helper.set_model_props(proto, metadata)
     save(proto, initializers, path)
+
+
+def _view(variable: Any) -> NDArray[np.float32]:
+    """A variable's values where they lie; TensorFlow's `numpy()` would copy them."""
+    return np.asarray(memoryview(tf.convert_to_tensor(variable.value)))
 
 
 def _weightless(model: Any, names: list[str], options: WriteOptions) -> Any:

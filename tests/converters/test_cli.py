@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,32 +11,6 @@ import pytest
 
 from converters.__main__ import main
 from converters.mini import mini
-
-
-def test_convert_makes_a_folder_named_after_the_file(
-    mini_mat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["convert", "--source", str(mini_mat), "--output", str(tmp_path)]
-    assert main([*arguments, "--formats", "weights"]) == 0
-    said = capsys.readouterr()
-    assert "model.weights.h5" in said.out
-    steps = said.err.splitlines()
-    assert steps[0] == "read mini.mat"
-    assert steps.index("write model.weights.h5") < steps.index("manifest.json, MODEL_CARD.md")
-    manifest = json.loads((tmp_path / "mini" / "manifest.json").read_text())
-    assert manifest["name"] == "mini"
-
-
-def test_json_is_all_that_is_printed(
-    mini_mat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["convert", "--source", str(mini_mat), "--output", str(tmp_path), "--json"]
-    assert main([*arguments, "--formats", "weights", "--name", "other", "--dim", "7"]) == 0
-    said = capsys.readouterr()
-    assert said.err == ""
-    found = json.loads(said.out)
-    assert found["folder"] == str(tmp_path / "other_dim7")
-    assert found["output"]["shape"] == ["batch", 7]
 
 
 def test_inspect_says_what_is_in_a_file(mini_mat: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,8 +23,6 @@ def test_inspect_says_what_is_in_a_file(mini_mat: Path, capsys: pytest.CaptureFi
 def test_inspect_json_has_a_checksum_for_each_tensor(
     mini_mat: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import hashlib
-
     assert main(["inspect", str(mini_mat), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     tensors = mini().tensors
@@ -72,8 +45,7 @@ REFUSED = {
     "no such file": (["inspect", "nowhere.mat"], 1, "nowhere.mat"),
     "no such source": (["convert", "--source", "pitts31k"], 1, "pitts30k"),
     "no such format": (["convert", "--source", "FILE", "--formats", "caffe"], 1, "savedmodel"),
-    "no such crop": (["convert", "--source", "FILE", "--dim", "99"], 1, "99 of 16"),
-    "not writable": (["convert", "--source", "FILE", "--output", "FILE"], 2, "cannot be written"),
+    "not a weights file": (["inspect", "."], 1, "checkpoint"),
 }
 
 

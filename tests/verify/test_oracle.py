@@ -363,6 +363,8 @@ NETS = [
 
 
 def read_net(path: Path) -> Checkpoint:
+    if any(word in path.stem for word in ("mcos", "classes", "layerTotal")):
+        pytest.importorskip("matio", reason="mat-io decodes class objects")
     return read_lapsrn(path) if path.stem == "LapSRN_x2" else matconvnet.read(path)
 
 
@@ -397,7 +399,7 @@ def test_netvlad_with_real_weights_agrees(shared_data: Path) -> None:
     folder = shared_data / "netvlad"
     expected = goldens(folder / "matconvnet_layers_query_96x128.npz")
     picture = np.load(folder / "image_query_96x128.npy", allow_pickle=False)
-    checkpoint = matconvnet.read(folder / "vd16_white64_classes_v7.mat")
+    checkpoint = read_net(folder / "vd16_white64_classes_v7.mat")
     errors = relative_errors(execute(checkpoint, picture), expected)
     depth = list(errors).index("vlad:core")
     assert len(errors) == 36
@@ -417,7 +419,7 @@ def test_dcfnet_agrees_with_what_its_authors_recorded(shared_data: Path) -> None
 
 @pytest.mark.parametrize("kind", ["Max", "Avg"])
 def test_total_pooling_of_a_class_object(kind: str, shared_data: Path) -> None:
-    checkpoint = matconvnet.read(shared_data / f"fixtures/layerTotal{kind}Pool_fw3_v7.mat")
+    checkpoint = read_net(shared_data / f"fixtures/layerTotal{kind}Pool_fw3_v7.mat")
     x = image(1, 33, 37, 3)
     outputs = run(checkpoint, x)
     pooled = next(n for n in checkpoint.layers if n.kind == f"layerTotal{kind}Pool")
@@ -429,7 +431,7 @@ def test_total_pooling_of_a_class_object(kind: str, shared_data: Path) -> None:
 @pytest.mark.parametrize("picture", ["db1", "db2"])
 def test_descriptors_agree(picture: str, shared_data: Path) -> None:
     folder = shared_data / "netvlad"
-    checkpoint = matconvnet.read(folder / "vd16_white64_classes_v7.mat")
+    checkpoint = read_net(folder / "vd16_white64_classes_v7.mat")
     x = np.load(folder / f"image_{picture}_96x128.npy", allow_pickle=False)
     expected = np.load(
         folder / f"matconvnet_descriptor_{picture}_96x128.npy", allow_pickle=False

@@ -21,6 +21,8 @@ FLAGS = (
     "--disable-background-networking --disable-component-update --disable-sync"
 ).split()
 
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 class Browser:
     """One window of one session."""
@@ -90,7 +92,7 @@ class Browser:
 
     def _send(self, method: str, path: str, data: bytes | None) -> Any:
         request = urllib.request.Request(self._session + path, data, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with _DIRECT.open(request, timeout=60) as answer:
             return json.load(answer)["value"]
 
 
@@ -107,7 +109,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     )
     try:
         lines = iter(process.stdout.readline, "") if process.stdout else iter(())
-        ports = (re.search(r"on port (\d+)", line) for line in lines)
+        ports = (re.search(r"successfully on port (\d+)", line) for line in lines)
         port = next(filter(None, ports))[1]
         opened = Browser(f"http://127.0.0.1:{port}", binary, folder)
         yield opened
