@@ -32,7 +32,7 @@ class Reference:
 
     values      the oracle's output in float64.
     largest     max |values|; `rms` likewise.
-    rounding    RMS of NumPy float32's own error, at least 2⁻²⁵ · largest.
+    rounding    RMS of float32's own error, at least 2⁻²⁵ · largest.
     peak        the largest such error, at least 2⁻²⁴ · largest.
     """
 
@@ -48,23 +48,27 @@ class Reference:
         return _ratio(self.rounding, self.rms)
 
 
-def reference(values: Array, rounded: Array) -> Reference:
-    """A layer's reference from the oracle's output in float64 and the same in float32."""
-    largest = energy = peak = noise = 0.0
-    for right, other in _blocks(values, rounded):
-        difference = np.abs(other - right)
+def reference(values: Array, *rounded: Array, least: Reference | None = None) -> Reference:
+    """A layer's reference from the oracle's output in float64 and the same in float32.
+
+    Of several float32 runs, which differ in the order of their sums, and of `least` the larger
+    rounding counts.
+    """
+    largest = energy = 0.0
+    for right, _ in _blocks(values, values):
         largest = max(largest, float(np.abs(right).max()))
-        peak = max(peak, float(difference.max()))
         energy += float(right @ right)
-        noise += float(difference @ difference)
-    size = max(1, values.size)
-    return Reference(
-        values,
-        largest,
-        math.sqrt(energy / size),
-        max(math.sqrt(noise / size), _RMS_FLOOR * largest),
-        max(peak, _PEAK_FLOOR * largest),
-    )
+    rounding, peak = _RMS_FLOOR * largest, _PEAK_FLOOR * largest
+    for other in rounded:
+        noise = 0.0
+        for right, found in _blocks(values, other):
+            difference = found - right
+            noise += float(difference @ difference)
+            peak = max(peak, float(np.abs(difference).max()))
+        rounding = max(rounding, math.sqrt(noise / values.size))
+    if least:
+        rounding, peak = max(rounding, least.rounding), max(peak, least.peak)
+    return Reference(values, largest, math.sqrt(energy / max(1, values.size)), rounding, peak)
 
 
 def misfit(right: Reference, found: Array) -> str:
@@ -140,11 +144,19 @@ def histogram(right: Reference, found: Array) -> tuple[int, ...]:
 
 
 def _blocks(expected: Array, found: Array) -> Iterator[tuple[Array, Array]]:
-    """Both arrays as float64 vectors, a block at a time."""
-    flat, other = expected.reshape(-1), found.reshape(-1)
-    for start in range(0, len(flat), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        yield flat[part].astype(np.float64, copy=False), other[part].astype(np.float64, copy=False)
+    """Both arrays as float64 vectors in C order, a block at a time, however they lie in memory."""
+    inner = math.prod(expected.shape[1:])
+    if inner > _BLOCK:
+        for one, other in zip(expected, found, strict=True):
+            yield from _blocks(one, other)
+        return
+    rows = max(1, _BLOCK // max(1, inner))
+    for start in range(0, len(expected), rows):
+        part = slice(start, start + rows)
+        yield (
+            expected[part].reshape(-1).astype(np.float64, copy=False),
+            found[part].reshape(-1).astype(np.float64, copy=False),
+        )
 
 
 def _ratio(value: float, unit: float) -> float:

@@ -26,9 +26,18 @@ Array = NDArray[Any]
 
 #: What TensorFlow 2.21 gives with the weights `drawn(spec)` for the two images of `images()`.
 GOLDEN = {
-    "vgg-vlad_preL2_intra_white": [],
-    "alex-vladv2_preL2_intra_white": [],
-    "alex-max_white": [],
+    "vgg-vlad_preL2_intra_white": [
+        [0.31334987, 0.69129735, -0.38681117, 0.085078709, 0.51677698],
+        [0.39716336, 0.66281748, -0.3610599, 0.056436989, 0.51902312],
+    ],
+    "alex-vladv2_preL2_intra_white": [
+        [0.093407109, 0.4514609, 0.33781397, -0.73574543, -0.36334348],
+        [0.039336774, 0.45607048, 0.36570129, -0.68158144, -0.43836254],
+    ],
+    "alex-max_white": [
+        [0.45024839, -0.79020327, -0.062832497, 0.38677451, 0.13896994],
+        [0.49512216, -0.63350999, 0.23483258, 0.29410836, 0.46029657],
+    ],
 }
 FORMATS = ("model.keras", "model.h5", "model.weights.h5")
 

@@ -76,7 +76,7 @@ class Cell:
 
     layer: str
     marks: str
-    outlines: tuple[tuple[int, str], ...]
+    outlines: tuple[tuple[int, str, bool], ...]
 
 
 def shown(result: LayerResult | None) -> Measure | None:
@@ -167,8 +167,11 @@ def histograms(layers: Sequence[str], results: Results) -> Iterator[Cell]:
     """One for each layer that has counts."""
     for layer in layers:
         found = [(n, each[layer]) for n, each in enumerate(results) if layer in each]
+        found.sort(key=lambda each: state(each[1]).bad)  # what is bad is drawn on top
         outlines = tuple(
-            (n, steps(result.histogram, *CELL)) for n, result in found if any(result.histogram)
+            (n, steps(result.histogram, *CELL), state(result).bad)
+            for n, result in found
+            if any(result.histogram)
         )
         states = {state(result) for _, result in found}
         if outlines:

@@ -27,17 +27,19 @@ __all__ = [
 
 
 def number(value: float) -> str:
-    """Three digits: `0`, `0.92`, `812`, `1.2e-7`, `∞`, `NaN`."""
+    """Three digits: `0`, `0.92`, `812`, `1.20e-7`, `∞`, `NaN`."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
     if 1000 <= abs(value) < 1e6:
         return f"{value:.0f}"
-    mantissa, e, exponent = f"{value:.3g}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if e else mantissa
+    if value == 0 or 0.01 <= abs(value) < 1000:
+        return f"{value:.3g}"
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def roundings(value: float) -> str:
-    """An error in roundings, so that a column lines up: `0`, `0.92`, `14.1`, `812`, `2.1e6`."""
+    """An error in roundings, so that a column lines up: `0`, `0.92`, `14.1`, `812`, `2.10e6`."""
     if 0.01 <= value < 10:
         return f"{value:.2f}"
     return f"{value:.1f}" if 10 <= value < 100 else number(value)

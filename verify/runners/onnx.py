@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from converters.errors import ConversionError, LayerError, MappingError, ReadError
+from converters.errors import LayerError, MappingError, ReadError
 from verify.capture import Array
 from verify.names.canonical import IMAGE, KNOWN, Place, canonical_layer, layer_axes
 from verify.names.given import Names, check

@@ -1,0 +1,95 @@
+"""A folder that a conversion made: its manifest, its files, and where its source is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from converters.errors import EnvironmentFailure, ReadError
+
+__all__ = ["MANIFEST", "Folder", "open_folder"]
+
+MANIFEST = "manifest.json"
+
+#: Best first: only a MatConvNet file holds its layers.
+_ENDINGS = (".mat", ".index", ".keras", ".h5")
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What is there.
+
+    artifacts  files and folders of the manifest, each once, in its order.
+    sources    the source's files that are there, a TF checkpoint by its prefix.
+    hashes     file -> what is wrong with it; empty if all are as the manifest says.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+    artifacts: tuple[Path, ...]
+    sources: tuple[Path, ...]
+    hashes: Mapping[str, str]
+
+
+def open_folder(path: Path) -> Folder:
+    """Read a folder's manifest and compare every checksum, the source's too.
+
+    Raises `ReadError` for a folder without a manifest, `EnvironmentFailure`
+    where none of the source's files is there.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+        files, sources = manifest["files"], manifest["source"]["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReadError(
+            path / MANIFEST,
+            f"not a conversion's manifest ({error})",
+            advice="give a folder that convert made, or check --reference SOURCE ARTIFACT...",
+        ) from error
+    hashes = {name: fault for name, facts in files.items() if (fault := _fault(path / name, facts))}
+    located = {_located(entry["path"], path): entry for entry in sources}
+    there = {file: entry for file, entry in located.items() if file.is_file()}
+    if not there:
+        raise EnvironmentFailure(
+            "the source is not there: " + ", ".join(str(file) for file in located),
+            advice="run the conversion again, or name it: check --reference SOURCE ARTIFACT...",
+        )
+    hashes |= {
+        f"source {file.name}": fault for file, entry in there.items() if (fault := _fault(file, entry))
+    }
+    artifacts = dict.fromkeys(
+        path / name.split("/")[0] for name, facts in files.items() if facts["format"] != "text"
+    )
+    return Folder(path, manifest, tuple(artifacts), _readable(tuple(there)), hashes)
+
+
+def _located(name: str, folder: Path) -> Path:
+    """A path of the manifest: relative to its folder, or a key of the cache."""
+    if not name.startswith("cache:"):
+        return (folder / name).resolve()
+    named = os.environ.get("NETVLAD_KERAS_CACHE")
+    root = Path(named).expanduser() if named else platformdirs.user_cache_path("netvlad-keras")
+    return root / name.removeprefix("cache:")
+
+
+def _readable(files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """What a reader can be given, best first; of a checkpoint the prefix."""
+    found = [file for ending in _ENDINGS for file in files if file.suffix == ending]
+    return tuple(file.with_suffix("") if file.suffix == ".index" else file for file in found)
+
+
+def _fault(path: Path, facts: Mapping[str, Any]) -> str:
+    if not path.is_file():
+        return "is not there"
+    if path.stat().st_size != facts["size"]:
+        return f"has {path.stat().st_size:,} bytes, the manifest says {facts['size']:,}"
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return "" if digest == facts["sha256"] else f"has sha256 {digest}, not {facts['sha256']}"

@@ -1,0 +1,134 @@
+"""What float32 costs at a layer: the same terms, summed in other orders than NumPy's own.
+
+The cost is not one number, it depends on the order in which a library sums, and NumPy's own is now
+and then a lucky one: most of all where a layer makes few numbers, or where BLAS multiplies a
+single row (32768 products summed in many short runs: 1.2e-7 of the RMS; in orders that TensorFlow
+and NumPy itself also use, 1e-6). So the largest of several counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
+
+import numpy as np
+
+from converters.checkpoint import Checkpoint
+from verify import windows
+from verify.capture import Array
+from verify.operators import OPERATORS, Operator, vlad_v2
+from verify.oracle import replay
+
+__all__ = ["reordered", "rounded"]
+
+#: Up to so many positions a convolution is summed in runs of `_RUN` products.
+_FEW, _RUN = 16, 32
+#: A layer of so few numbers is summed in `_ORDERS` orders, a larger one in two.
+_SMALL, _ORDERS = 2**14, 8
+
+
+def rounded(checkpoint: Checkpoint, layer: str, inputs: Sequence[Array]) -> Iterator[Array]:
+    """One layer alone in float32, in NumPy's own order and in others."""
+    output = replay(checkpoint, layer, inputs, np.float32)
+    yield output
+    (params,) = (each.params for each in checkpoint.layers if each.name == layer)
+    numbers = sum(x.size for x in (*inputs, output, *(checkpoint.tensors[p] for p in params)))
+    for seed in range(1, _ORDERS if numbers <= _SMALL else 2):
+        yield replay(checkpoint, layer, inputs, np.float32, operators=reordered(seed))
+
+
+@cache
+def reordered(seed: int = 1) -> Mapping[str, Operator]:
+    """The layers of `verify.operators`, by kind, with the orders that `seed` stands for."""
+    orders = _Orders(seed)
+    return MappingProxyType(
+        {
+            **OPERATORS,
+            "conv": orders.conv,
+            "normalize": orders.normalize,
+            "lrn": orders.normalize,
+            "bnorm": folded_bnorm,
+            "layerVLAD": orders.vlad,
+            "layerVLADv2": orders.vlad_v2,
+            "layerWholeL2Normalize": orders.whole_l2,
+            "layerTotalAvgPool": orders.total_avg,
+        }
+    )
+
+
+def folded_bnorm(x: Array, multiplier: Array, offset: Array, moments: Array) -> Array:
+    """One product and one sum."""
+    mean, sigma = moments.astype(x.dtype).T
+    slope = multiplier.reshape(-1).astype(x.dtype) / sigma
+    y: Array = x * slope + (offset.reshape(-1).astype(x.dtype) - mean * slope)
+    return y
+
+
+class _Orders:
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def _order(self, count: int) -> Array:
+        return np.random.RandomState(self.seed + count).permutation(count)
+
+    def conv(
+        self,
+        x: Array,
+        filters: Array,
+        bias: Array | None = None,
+        *,
+        pad: Sequence[float] = (0, 0, 0, 0),
+        stride: Sequence[float] = (1, 1),
+        dilate: Sequence[float] = (1, 1),
+    ) -> Array:
+        """Input channels in another order; for few positions the partial sums one after the other."""
+        height, width, depth, _ = filters.shape
+        groups = x.shape[3] // depth
+        order = self._order(depth)
+
+        def part(chosen: Array) -> Array:
+            seen = (np.arange(groups)[:, None] * depth + chosen).ravel()
+            taps = filters[:, :, chosen].astype(x.dtype)
+            return windows.conv(x[..., seen], taps, pad=pad, stride=stride, dilate=dilate)
+
+        share = max(1, _RUN // (height * width))
+        total = part(order[:share])
+        if total.size > _FEW * total.shape[3]:
+            return windows.add_bias(part(order), bias)
+        for start in range(share, depth, share):
+            total += part(order[start : start + share])
+        return windows.add_bias(total, bias)
+
+    def normalize(self, x: Array, *, param: Sequence[float]) -> Array:
+        """Of all channels: divided by a root. Of a few: as it is."""
+        size, kappa, alpha, beta = (float(value) for value in param)
+        channels = x.shape[3]
+        if size < 2 * channels or beta != 0.5:
+            return OPERATORS["normalize"](x, param=param)
+        energy = np.square(x[..., self._order(channels)]).sum(axis=3, keepdims=True)
+        y: Array = x / np.sqrt(energy * alpha + kappa)
+        return y
+
+    def vlad(self, x: Array, assignment: Array, minus_centres: Array) -> Array:
+        return self.vlad_v2(x, assignment, np.zeros(assignment.shape[-1]), minus_centres)
+
+    def vlad_v2(self, x: Array, assignment: Array, bias: Array, minus_centres: Array) -> Array:
+        """Positions and channels."""
+        flat = x.reshape(len(x), 1, -1, x.shape[3])
+        order = self._order(x.shape[3])
+        flat = flat[:, :, self._order(flat.shape[2])][..., order]
+        y = vlad_v2(flat, assignment[:, :, order], bias, minus_centres[:, :, order])
+        return y[..., np.argsort(order)]
+
+    def whole_l2(self, x: Array) -> Array:
+        vector = x.transpose(0, 3, 2, 1).reshape(len(x), 1, 1, -1)
+        squares = np.square(vector[..., self._order(vector.shape[3])])
+        y: Array = vector * (1 / (np.sqrt(squares.sum(axis=-1, keepdims=True)) + 1e-12))
+        return y
+
+    def total_avg(self, x: Array) -> Array:
+        flat = x.reshape(len(x), 1, -1, x.shape[3])
+        total = flat[:, :, self._order(flat.shape[2])].sum(axis=2, keepdims=True)
+        y: Array = total / flat.shape[2]
+        return y
