@@ -61,9 +61,9 @@ def open_folder(path: Path) -> Folder:
             "the source is not there: " + ", ".join(str(file) for file in located),
             advice="run the conversion again, or name it: check --reference SOURCE ARTIFACT...",
         )
-    hashes |= {
-        f"source {file.name}": fault for file, entry in there.items() if (fault := _fault(file, entry))
-    }
+    for file, entry in there.items():
+        if fault := _fault(file, entry):
+            hashes[f"source {file.name}"] = fault
     artifacts = dict.fromkeys(
         path / name.split("/")[0] for name, facts in files.items() if facts["format"] != "text"
     )

@@ -21,7 +21,7 @@ class MeanColour:
         self.tilt = tilt
 
     def deployed(self, images: Array) -> Mapping[str, Array]:
-        colour = images.astype(np.float64).mean(axis=(1, 2)) + [self.tilt, 0, 0]
+        colour = images.astype(np.float64).mean(axis=(1, 2)) + np.array([self.tilt, 0, 0])
         return {"descriptor": colour / np.linalg.norm(colour, axis=1, keepdims=True)}
 
 
