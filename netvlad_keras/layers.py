@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from netvlad_keras.windows import Convolution, MaxPooling
+from netvlad_keras.windows import Convolution, MaxPooling, name_for_torch
 
 __all__ = [
     "Convolution",
@@ -183,16 +183,13 @@ class NetVLAD(keras.layers.Layer):
         self.initializer = initializer
 
     def build(self, input_shape: Any) -> None:
-        shape = (input_shape[-1], self.clusters)
-        self.assignment = self.add_weight(
-            name="assignment", shape=shape, initializer=self.initializer
-        )
-        self.bias = (
-            self.add_weight(name="bias", shape=(self.clusters,), initializer="zeros")
-            if self.use_bias
-            else None
-        )
-        self.centers = self.add_weight(name="centers", shape=shape, initializer=self.initializer)
+        shape, start = (input_shape[-1], self.clusters), self.initializer
+        self.bias = None
+        self.assignment = self.add_weight(name="assignment", shape=shape, initializer=start)
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=shape[1:], initializer="zeros")
+        self.centers = self.add_weight(name="centers", shape=shape, initializer=start)
+        name_for_torch(self.weights)
 
     def call(self, inputs: Any) -> Any:
         batch = ops.shape(inputs)[0]

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-__all__ = ["Convolution", "MaxPooling"]
+__all__ = ["Convolution", "MaxPooling", "name_for_torch"]
 
 _register = keras.saving.register_keras_serializable(package="netvlad_keras")
 
@@ -41,6 +41,10 @@ class Convolution(keras.layers.Conv2D):
             for size, rate in zip(self.kernel_size, self.dilation_rate, strict=True)
             for side in ((size - 1) * rate // 2, (size - 1) * rate - (size - 1) * rate // 2)
         )
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        name_for_torch(self.weights)
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         if self.groups == 1:
@@ -106,6 +110,16 @@ class MaxPooling(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         config = {"pool_size": self.pool_size, "strides": self.strides, "pads": self.pads}
         return {**super().get_config(), **{key: list(value) for key, value in config.items()}}
+
+
+def name_for_torch(weights: Iterable[Any]) -> None:
+    """Take the dots out of the paths of weights that were just made, on torch alone.
+
+    It has no dot in a parameter's name, and a layer may be called `vlad.3Acore`.
+    """
+    if keras.backend.backend() == "torch":
+        for weight in weights:
+            weight._path = weight.path.replace(".", "_")
 
 
 def _pad(inputs: Any, pads: Sequence[int], value: float) -> Any:

@@ -23,9 +23,11 @@ from verify.oracle import replay
 __all__ = ["reordered", "rounded"]
 
 #: Up to so many positions a convolution is summed in runs of `_RUN` products.
-_FEW, _RUN = 16, 32
+_FEW, _RUN = 16, 64
 #: A layer of so few numbers is summed in `_ORDERS` orders, a larger one in two.
-_SMALL, _ORDERS = 2**14, 8
+_SMALL, _ORDERS = 2**18, 8
+#: Sums of squares that are carried side by side, each one after the other, as SIMD code has them.
+_LANES = 4
 
 
 def rounded(checkpoint: Checkpoint, layer: str, inputs: Sequence[Array]) -> Iterator[Array]:
@@ -65,6 +67,18 @@ def folded_bnorm(x: Array, multiplier: Array, offset: Array, moments: Array) -> 
     return y
 
 
+def _in_lanes(terms: Array) -> Array:
+    """The sum over the last axis, which stays with size 1."""
+    total = np.zeros((*terms.shape[:-1], _LANES), terms.dtype)
+    whole = terms.shape[-1] // _LANES * _LANES
+    for start in range(0, whole, _LANES):
+        total += terms[..., start : start + _LANES]
+    for rest in range(whole, terms.shape[-1]):
+        total[..., 0] += terms[..., rest]
+    y: Array = total.sum(axis=-1, keepdims=True)
+    return y
+
+
 class _Orders:
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -82,23 +96,25 @@ class _Orders:
         stride: Sequence[float] = (1, 1),
         dilate: Sequence[float] = (1, 1),
     ) -> Array:
-        """Input channels in another order; for few positions the partial sums one after the other."""
+        """Columns before rows, channels shuffled; for few positions in runs, one after the other."""
         height, width, depth, _ = filters.shape
         groups = x.shape[3] // depth
+        turned = {"pad": (*pad[2:], *pad[:2]), "stride": stride[::-1], "dilate": dilate[::-1]}
         order = self._order(depth)
 
         def part(chosen: Array) -> Array:
             seen = (np.arange(groups)[:, None] * depth + chosen).ravel()
-            taps = filters[:, :, chosen].astype(x.dtype)
-            return windows.conv(x[..., seen], taps, pad=pad, stride=stride, dilate=dilate)
+            taps = filters[:, :, chosen].astype(x.dtype).transpose(1, 0, 2, 3)
+            return windows.conv(x[..., seen].transpose(0, 2, 1, 3), taps, **turned)
 
         share = max(1, _RUN // (height * width))
         total = part(order[:share])
         if total.size > _FEW * total.shape[3]:
-            return windows.add_bias(part(order), bias)
-        for start in range(share, depth, share):
-            total += part(order[start : start + share])
-        return windows.add_bias(total, bias)
+            total = part(order)
+        else:
+            for start in range(share, depth, share):
+                total += part(order[start : start + share])
+        return windows.add_bias(total, bias).transpose(0, 2, 1, 3)
 
     def normalize(self, x: Array, *, param: Sequence[float]) -> Array:
         """Of all channels: divided by a root. Of a few: as it is."""
@@ -106,7 +122,7 @@ class _Orders:
         channels = x.shape[3]
         if size < 2 * channels or beta != 0.5:
             return OPERATORS["normalize"](x, param=param)
-        energy = np.square(x[..., self._order(channels)]).sum(axis=3, keepdims=True)
+        energy = _in_lanes(np.square(x[..., self._order(channels)]))
         y: Array = x / np.sqrt(energy * alpha + kappa)
         return y
 
@@ -123,8 +139,8 @@ class _Orders:
 
     def whole_l2(self, x: Array) -> Array:
         vector = x.transpose(0, 3, 2, 1).reshape(len(x), 1, 1, -1)
-        squares = np.square(vector[..., self._order(vector.shape[3])])
-        y: Array = vector * (1 / (np.sqrt(squares.sum(axis=-1, keepdims=True)) + 1e-12))
+        energy = _in_lanes(np.square(vector[..., self._order(vector.shape[3])]))
+        y: Array = vector * (1 / (np.sqrt(energy) + 1e-12))
         return y
 
     def total_avg(self, x: Array) -> Array:

@@ -6,6 +6,7 @@ classes, with plain loops; it shares nothing with the model but its spec. N×H×
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -135,7 +136,7 @@ class Reference:
     def l2(x: Array) -> Array:
         """vl_nnnormalize over all channels: the epsilon is under the root."""
         x = np.asarray(x, np.float64)
-        return x / np.sqrt((x**2).sum(axis=-1, keepdims=True) + 1e-12)
+        return np.asarray(x / np.sqrt((x**2).sum(axis=-1, keepdims=True) + 1e-12))
 
     @staticmethod
     def whole_l2(x: Array) -> Array:
@@ -214,10 +215,9 @@ def drawn() -> Any:
         rng = np.random.default_rng(seed)
         arrays = {}
         for name, shape in spec.weight_shapes.items():
-            fan = max(1, int(np.prod(shape[:-1])))
-            scale = {"bias": 0.1, "assignment": 2.0, "centers": 0.5}.get(
-                name.rpartition("/")[2], np.sqrt(2 / fan)
-            )
+            scales = {"bias": 0.1, "assignment": 2.0, "centers": 0.5}
+            scales["kernel"] = math.sqrt(2 / math.prod(shape[:-1]))
+            scale = scales.get(name.rpartition("/")[2], 1.0)
             arrays[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
         arrays["input/mean"] = np.asarray(spec.mean, np.float32)
         return arrays

@@ -230,11 +230,20 @@ UNEVEN: Trunk = (
     Row("pool", "pool1", (3, 4), (2, 3), (0, 1, 1, 0)),
     Row("conv", "conv2", (2, 2), width=4),
 )
+WIDE: Trunk = (Row("conv", "conv1", (3, 9), pads=(3, 0, 0, 1), width=4),)
 
 
 @pytest.mark.parametrize(
     ("trunk", "minimum"),
-    [(VD16, 16), (VD19, 16), (MINI, 16), (CAFFE, 23), (until(VD16, "conv3_3"), 4), (UNEVEN, 13)],
+    [
+        (VD16, 16),
+        (VD19, 16),
+        (MINI, 16),
+        (CAFFE, 23),
+        (until(VD16, "conv3_3"), 4),
+        (UNEVEN, 13),
+        (WIDE, 8),
+    ],
 )
 def test_the_minimum_size_is_the_smallest_that_every_layer_has_an_output_for(
     trunk: Trunk, minimum: int

@@ -67,8 +67,7 @@ ALIASES: Mapping[str, str] = {
 
 #: Names that a NetVLAD's layers have, on VGG-16 and VGG-19 (`vd16`, `vd19`) and on AlexNet
 #: (`caffe`, `places`); a value of such a name is taken for that layer.
-KNOWN = frozenset(
-    """
+_LAYERS = """
     input
     conv1_1 relu1_1 conv1_2 relu1_2 pool1 conv2_1 relu2_1 conv2_2 relu2_2 pool2
     conv3_1 relu3_1 conv3_2 relu3_2 conv3_3 relu3_3 conv3_4 relu3_4 pool3
@@ -76,8 +75,8 @@ KNOWN = frozenset(
     conv5_1 relu5_1 conv5_2 relu5_2 conv5_3 relu5_3 conv5_4
     conv1 pool1 relu1 norm1 conv2 pool2 relu2 norm2 conv3 relu3 conv4 relu4 conv5
     preL2 vlad:core max:core avg:core vlad:intranorm postL2 WPCA finalL2
-    """.split()
-)
+"""
+KNOWN = frozenset(_LAYERS.split())
 
 
 def canonical_layer(name: str) -> str:

@@ -42,7 +42,8 @@ def check(names: Names, available: Collection[str], path: Path) -> None:
     missing = []
     for name, place in names.items():
         if place.tensor not in available:
-            close = difflib.get_close_matches(place.tensor, available, n=3, cutoff=0.5)
+            close = [other for other in available if other.endswith(f"/{place.tensor}")][:3]
+            close = close or difflib.get_close_matches(place.tensor, available, 3, 0.5)
             hint = f"; it has {', '.join(close)}" if close else ""
             missing.append(f"{name} ({place.tensor} in {path}{hint})")
     if missing:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 __all__ = ["CLASSES", "MARKS", "MODULES", "OURS"]
 
-#: This project's, registered as `netvlad_keras>Name`.
-OURS = frozenset(
-    """
+_OURS = """
     NetVLADModel MeanSubtraction Convolution MaxPooling CrossChannelNormalization
     L2Normalization WholeL2Normalization TotalPooling NetVLAD
-    """.split()
-)
+"""
 
 _MODELS = "Functional Sequential Model"
 _LAYERS = """
@@ -37,7 +34,9 @@ _WITHIN_LAYERS = """
     DTypePolicy
 """
 
-#: Class names of Keras's own.
+#: This project's, registered as `netvlad_keras>Name`.
+OURS = frozenset(_OURS.split())
+#: Keras's own.
 CLASSES = frozenset(f"{_MODELS} {_LAYERS} {_WITHIN_LAYERS}".split())
 
 #: What Keras writes in a class's place for a plain value.

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 __all__ = ["REFUSED", "SAVING"]
 
-REFUSED = frozenset(
-    """
+_OUTSIDE = """
     PyFunc PyFuncStateless EagerPyFunc
     ReadFile WriteFile MatchingFiles
     WholeFileReader WholeFileReaderV2 TextLineReader TextLineReaderV2
@@ -25,10 +24,10 @@ REFUSED = frozenset(
     RemoteCall RpcCall RpcClient RpcServer Send Recv _Send _Recv _HostSend _HostRecv
     DataServiceDataset DataServiceDatasetV2 DataServiceDatasetV3 DataServiceDatasetV4
     CollectiveReduce CollectiveGather CollectiveBcastSend CollectiveBcastRecv
-    """.split()
-)
+"""
+REFUSED = frozenset(_OUTSIDE.split())
 
 #: What a checkpoint is read and written with: there in every SavedModel, never in a layer.
 SAVING = frozenset(
-    "Save SaveV2 SaveSlices Restore RestoreV2 RestoreSlice MergeV2Checkpoints".split()
+    {"Save", "SaveV2", "SaveSlices", "Restore", "RestoreV2", "RestoreSlice", "MergeV2Checkpoints"}
 )

@@ -11,7 +11,7 @@ from verify.axes import turned
 from verify.capture import Array
 from verify.names.canonical import Place, canonical_weight, weight_axes
 
-__all__ = ["KERAS", "ONNX", "by_name"]
+__all__ = ["KERAS", "ONNX", "by_name", "placed"]
 
 #: Keras variables, and those of a SavedModel: the model's own axes. A 1×1 convolution may stand
 #: for a matrix.
@@ -61,12 +61,13 @@ def by_name(
         if name in found:
             raise MappingError(misfits={name: f"both {owners[name]} and {own} are it"})
         axes = place.axes or table.get((name.rpartition("/")[2], array.ndim), "")
-        found[name] = _turned(array if place.sign == 1 else np.negative(array), axes, name)
+        found[name] = placed(array if place.sign == 1 else np.negative(array), axes, name)
         owners[name] = own
     return found
 
 
-def _turned(array: Array, axes: str, name: str) -> Array:
+def placed(array: Array, axes: str, name: str) -> Array:
+    """`array`, which lies as `axes`, with the axes of the weight `name`; as it is if none fit."""
     canonical = weight_axes(name)
     if not axes or not canonical:
         return array

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 __all__ = ["SHAPES", "Axis", "Line", "line", "marker", "steps"]
 
-#: Markers around a point, as relative SVG paths: an artifact is known by shape, not by colour alone.
+#: Markers around a point, as relative SVG paths: an artifact is not known by colour alone.
 SHAPES = (
     "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",  # circle
     "m-2.7-2.7h5.4v5.4h-5.4z",  # square

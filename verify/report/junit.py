@@ -47,7 +47,8 @@ def render(report: Report, *, when: datetime | None = None) -> str:
     for place, suite in enumerate(_suites(report)):
         _add(root, place, suite, {**facts, "timestamp": stamp})
     ElementTree.indent(root)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+    text = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
 def _suites(report: Report) -> Iterator[_Suite]:

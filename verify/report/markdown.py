@@ -99,4 +99,5 @@ def _words(text: str) -> str:
     """A sentence as text: no markup, no link, no mention."""
     line = html.escape(plain(text), quote=False)
     line = re.sub(r"([\\`*{}\[\]|~#!]|(?<!\w)_|_(?!\w))", r"\\\1", line)
-    return line.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")
+    # GitHub looks for mentions in the text as it comes out: a space of no width stands between.
+    return line.replace("@", "@&#8203;").replace("://", "&#58;//").replace("www.", "www&#46;")

@@ -46,8 +46,9 @@ _MARKS: Mapping[State, tuple[str, str, str]] = {
 
 #: Below this width a row of the bad layers becomes lines.
 _NARROW = 72
-#: Greatest width of an artifact's column, the first with which all fit; the last is the least.
-_WIDTHS = (32, 16, 12, 8)
+#: Greatest width of an artifact's column, the first with which all fit; else the last.
+_WIDTHS = (32, 16, 12)
+_LEAST = 8
 #: Of a layer's name.
 _NAME = 24
 
@@ -133,7 +134,7 @@ def _fitting(every: Sequence[Artifact], room: int) -> Iterator[tuple[Sequence[Ar
 
 
 def _width(every: Sequence[Artifact], most: int) -> int:
-    return sum(min(max(len(plain(each.label)), _WIDTHS[-1]), most) + 2 for each in every)
+    return sum(min(max(len(plain(each.label)), _LEAST), most) + 2 for each in every)
 
 
 def _layer_table(

@@ -30,9 +30,11 @@ def number(value: float) -> str:
     """Three digits: `0`, `0.92`, `812`, `1.20e-7`, `∞`, `NaN`."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
-    if 1000 <= abs(value) < 1e6:
+    if value == 0:
+        return "0"
+    if 100 <= abs(value) < 1e6:
         return f"{value:.0f}"
-    if value == 0 or 0.01 <= abs(value) < 1000:
+    if 0.01 <= abs(value) < 100:
         return f"{value:.3g}"
     mantissa, _, exponent = f"{value:.2e}".partition("e")
     return f"{mantissa}e{int(exponent)}"
@@ -104,8 +106,11 @@ def plain(text: str) -> str:
 
 
 def brief(problem: str) -> str:
-    """A problem in a table's cell: what stands before its first colon or comma."""
-    head = plain(problem.partition(":")[0].partition(",")[0])
+    """A problem in a table's cell: what it is about, else how it begins."""
+    for word in ("NaN", "shape", "missing", "extra", "empty"):
+        if word in problem:
+            return word
+    head = plain(problem)
     return head if len(head) <= 14 else f"{head[:13]}…"
 
 

@@ -19,7 +19,7 @@ from verify.names.canonical import IMAGE, canonical_layer
 from verify.names.given import Names, check
 from verify.names.weights import KERAS, by_name
 from verify.runners import NOTES, keras_file
-from verify.runners.layered import Images, Layered, Step
+from verify.runners.layered import Images, Layered, Step, in_order
 
 __all__ = ["open"]
 
@@ -35,11 +35,12 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
         keras_file.check(path)
         import_module("netvlad_keras.model")  # registers the classes
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    if not getattr(model, "inputs", None) or len(model.inputs) != 1:
-        raise ReadError(path, "is not a model of one image input")
+    if [len(getattr(model, each, None) or ()) for each in ("inputs", "outputs")] != [1, 1]:
+        raise ReadError(path, "is not a model of one image input and one output")
     layers = _named(path, model, names)
     takes, axes = Images.lying(model.inputs[0].shape, model.inputs[0].dtype)
     reads = _reads(path, model, layers)
+    last = in_order(path, reads)[-1]
     return Layered(
         kind="keras" if zipfile.is_zipfile(path) else "h5",
         path=path,
@@ -47,7 +48,7 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
         takes=takes,
         step=_step(layers),
         stored=lambda: _weights(layers),
-        whole=lambda images: {_output(model, layers): np.asarray(model.predict_on_batch(images))},
+        whole=lambda images: {last: np.asarray(model.predict_on_batch(images))},
         axes={IMAGE: axes, **{name: place.axes for name, place in names.items()}},
         notes=(*NOTES, *_notes(layers)),
     )
@@ -80,29 +81,34 @@ def _named(path: Path, model: Any, names: Names) -> dict[str, Any]:
 
 
 def _reads(path: Path, model: Any, layers: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Layer -> the layers that it reads, from the tensors that the model was built with."""
-    makers = {id(model.inputs[0]): IMAGE}
-    inputs: dict[str, list[int]] = {}
-    faults: dict[str, str] = {}
-    for name, layer in layers.items():
-        try:
-            inputs[name] = [id(tensor) for tensor in keras.tree.flatten(layer.input)]
-            makers |= {id(tensor): name for tensor in keras.tree.flatten(layer.output)}
-        except (AttributeError, ValueError) as error:
-            faults[name] = f"has no single input and output: {str(error).splitlines()[0]}"
-    for name, tensors in inputs.items():
-        if any(tensor not in makers for tensor in tensors):
-            faults[name] = "reads what no layer of the model makes"
+    """Layer -> the layers that it reads, followed back from the model's outputs.
+
+    A layer may have been called before it came into this model; only the tensors' own history,
+    which Keras keeps to itself, says which call is the model's.
+    """
+    names = {id(layer): name for name, layer in layers.items()}
+    calls: dict[str, set[int]] = {name: set() for name in layers}
+    reads: dict[str, tuple[str, ...]] = {}
+    waiting = list(keras.tree.flatten(model.outputs))
+    while waiting:
+        layer, call, _ = waiting.pop()._keras_history
+        name = names.get(id(layer))
+        if name is not None and call not in calls[name]:
+            calls[name].add(call)
+            tensors = layer._inbound_nodes[call].input_tensors
+            reads[name] = tuple(names.get(id(t._keras_history[0]), IMAGE) for t in tensors)
+            waiting += tensors
+    faults = {name: f"is used {len(c)} times" for name, c in calls.items() if len(c) != 1}
     if faults:
         raise LayerError(path, faults, advice="In ONNX each use of a layer has a name of its own.")
-    return {name: tuple(makers[tensor] for tensor in found) for name, found in inputs.items()}
+    return reads
 
 
 def _step(layers: Mapping[str, Any]) -> Step:
     def step(name: str, inputs: Sequence[Array]) -> Array:
         layer = layers[name]
         tensors = [keras.ops.convert_to_tensor(values) for values in inputs]
-        output = layer(tensors if isinstance(layer.input, list) else tensors[0])
+        output = layer(tensors if len(tensors) > 1 else tensors[0])
         return np.asarray(keras.ops.convert_to_numpy(output))
 
     return step
@@ -117,11 +123,6 @@ def _weights(layers: Mapping[str, Any]) -> dict[str, Array]:
         for variable in layer.weights
     }
     return by_name(stored, KERAS, {})
-
-
-def _output(model: Any, layers: Mapping[str, Any]) -> str:
-    (output,) = keras.tree.flatten(model.outputs)
-    return next(name for name, layer in layers.items() if layer.output is output)
 
 
 def _notes(layers: Mapping[str, Any]) -> Iterator[str]:

@@ -19,10 +19,12 @@ from verify.axes import turned
 from verify.capture import Array
 from verify.names.canonical import IMAGE, layer_axes
 
-__all__ = ["Images", "Layered", "Step", "in_order", "sources", "weights_only"]
+__all__ = ["Images", "Layered", "Step", "Whole", "in_order", "sources", "weights_only"]
 
 #: A layer's output from what it reads, all as the artifact lays them out.
 Step = Callable[[str, Sequence[Array]], Array]
+#: All outputs that users see from images, by canonical name.
+Whole = Callable[[Array], Mapping[str, Array]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Layered:
     takes: Images
     step: Step
     stored: Callable[[], Mapping[str, Array]]
-    whole: Callable[[Array], Mapping[str, Array]]
+    whole: Whole
     axes: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     layers: tuple[str, ...] = field(init=False)
@@ -125,11 +127,14 @@ class Layered:
         return self.stored()
 
     def deployed(self, images: Array) -> Mapping[str, Array]:
-        """What a user of the artifact gets: the whole net at once, as its own library runs it."""
+        """What a user of the artifact gets: the whole net at once, as its own library runs it.
+
+        By canonical name, the descriptor last. Raises `ConversionError`.
+        """
         images = self.takes.fitted(images)
         try:
             found = self.whole(self._laid(IMAGE, images))
-            return {name: self._capture(name, output) for name, output in found.items()}
+            return {n: self._capture(n, found[n]) for n in self.layers if n in found}
         except ConversionError:
             raise
         except Exception as error:
@@ -139,11 +144,14 @@ class Layered:
         """The border to the library that runs it: what it raises becomes a `LayerError`."""
         try:
             laid = [self._laid(n, x) for n, x in zip(self.reads[layer], inputs, strict=True)]
-            return self._capture(layer, self.step(layer, laid))
+            output = self._capture(layer, self.step(layer, laid))
         except ConversionError:
             raise
         except Exception as error:
             raise LayerError(self.path, {layer: _first_line(error)}) from error
+        if not output.size:
+            raise LayerError(self.path, {layer: f"its output is empty, {output.shape}"})
+        return output
 
     def _laid(self, name: str, values: Array) -> Array:
         axes = self.axes.get(name)

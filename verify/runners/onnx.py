@@ -22,7 +22,7 @@ from verify.names.canonical import IMAGE, KNOWN, Place, canonical_layer, layer_a
 from verify.names.given import Names, check
 from verify.names.onnx import LAYOUTS, VALUES
 from verify.names.weights import ONNX, by_name
-from verify.runners.layered import Images, Layered, Step, sources
+from verify.runners.layered import Images, Layered, Step, Whole, sources
 from verify.runners.onnx_file import Opened, read
 from verify.runners.onnx_graph import Graph, layouts
 
@@ -161,14 +161,21 @@ def _session(model: Any, opened: Opened) -> Any:
 
 def _options() -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors: what they mean is said once, by us
+    options.log_severity_level = 4  # what an error means is said once, by us
+    # There is a session for each layer; their idle threads must not compete.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
-def _whole(path: Path, image: str, outputs: Mapping[str, str]) -> Any:
+def _whole(path: Path, image: str, outputs: Mapping[str, str]) -> Whole:
+    sessions: list[Any] = []
+
     def whole(images: Array) -> dict[str, Array]:
-        session = onnxruntime.InferenceSession(path, _options(), providers=["CPUExecutionProvider"])
-        found = session.run(list(outputs), {image: np.ascontiguousarray(images)})
+        if not sessions:
+            sessions.append(
+                onnxruntime.InferenceSession(path, _options(), providers=["CPUExecutionProvider"])
+            )
+        found = sessions[0].run(list(outputs), {image: np.ascontiguousarray(images)})
         return {layer: np.asarray(v) for layer, v in zip(outputs.values(), found, strict=True)}
 
     return whole

@@ -57,6 +57,8 @@ def read(path: Path) -> Opened:
         if values[tensor.name].nbytes >= _SMALL:
             _empty(tensor)
             apart.add(tensor.name)
+        elif tensor.data_location == onnx.TensorProto.EXTERNAL:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values[tensor.name], tensor.name))
     # Protobuf keeps what was cleared until the message goes.
     return Opened(type(model).FromString(model.SerializeToString()), values, frozenset(apart))
 

@@ -10,12 +10,15 @@ import onnx
 __all__ = ["Graph", "layouts"]
 
 #: Operators whose 4-axis results are N×C×H×W by ONNX's own definition.
-_NCHW = frozenset(
-    "Conv ConvTranspose MaxPool AveragePool GlobalMaxPool GlobalAveragePool LRN "
-    "BatchNormalization InstanceNormalization DepthToSpace SpaceToDepth".split()
-)
+_NCHW = {
+    *("Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"),
+    *("LRN", "BatchNormalization", "InstanceNormalization", "DepthToSpace", "SpaceToDepth"),
+}
 #: Operators that may move axes about, so that nothing is known of the result.
-_MOVING = frozenset("Reshape Flatten Squeeze Unsqueeze MatMul Gemm Einsum Gather Shape".split())
+_MOVING = {
+    *("Reshape", "Flatten", "Squeeze", "Unsqueeze"),
+    *("MatMul", "Gemm", "Einsum", "Gather", "Shape"),
+}
 
 
 class Graph:

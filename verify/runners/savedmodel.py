@@ -26,7 +26,7 @@ from verify.names.savedmodel import DESCRIPTOR, LAYERS, SERVING
 from verify.names.tf_operations import REFUSED, SAVING
 from verify.names.weights import KERAS, by_name
 from verify.runners import NOTES
-from verify.runners.layered import Layered, Step, in_order
+from verify.runners.layered import Layered, Step, Whole, in_order
 from verify.runners.tf_values import images_of, readers, refuse, value_names
 
 __all__ = ["open"]
@@ -145,9 +145,7 @@ def _behind(graph: Any, value: str) -> str:
     return str(tensor.name)
 
 
-def _step(
-    inlined: Any, places: Mapping[str, Place], reads: Mapping[str, tuple[str, ...]]
-) -> Step:
+def _step(inlined: Any, places: Mapping[str, Place], reads: Mapping[str, tuple[str, ...]]) -> Step:
     parts: dict[str, Any] = {}
 
     def step(layer: str, inputs: Sequence[Array]) -> Array:
@@ -162,7 +160,7 @@ def _step(
     return step
 
 
-def _whole(serving: Any, image: Any, layers: Sequence[str]) -> Any:
+def _whole(serving: Any, image: Any, layers: Sequence[str]) -> Whole:
     def whole(images: Array) -> dict[str, Array]:
         found = serving(**{image.name: tf.constant(images, image.dtype)})
         named = {DESCRIPTOR: layers[-1], **{layer: layer for layer in layers}}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.errors import ReadError
 
-__all__ = ["find"]
+__all__ = ["find", "prefix"]
 
 _SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
@@ -17,15 +17,22 @@ def find(path: Path) -> str:
 
     A prefix may be empty: `folder/.index` has the prefix `folder/`. Raises `ReadError`.
     """
-    prefix = _SUFFIX.sub("", str(path))
-    if Path(f"{prefix}.index").is_file():
-        return prefix
+    found = prefix(path)
+    if found is None:
+        raise ReadError(path, "there is no checkpoint of that name (no .index file)")
+    return found
+
+
+def prefix(path: Path) -> str | None:
+    """The same, None where there is no checkpoint. Raises `ReadError` where there are several."""
+    stem = _SUFFIX.sub("", str(path))
+    if Path(f"{stem}.index").is_file():
+        return stem
     indexes = sorted(path.glob("*.index")) if path.is_dir() else []
-    if (path / ".index").is_file() and len(indexes) <= 1:
+    stems = [str(index).removesuffix(".index") for index in indexes]
+    if len(stems) > 1:
+        advice = f"Give one of {', '.join(stems)}."
+        raise ReadError(path, "holds several checkpoints", advice=advice)
+    if indexes and indexes[0].name == ".index":
         return f"{path}/"
-    if len(indexes) == 1:
-        return str(indexes[0]).removesuffix(".index")
-    if indexes:
-        listing = ", ".join(str(index).removesuffix(".index") for index in indexes)
-        raise ReadError(path, "holds several checkpoints", advice=f"Give one of {listing}.")
-    raise ReadError(path, "there is no checkpoint of that name (no .index file)")
+    return stems[0] if stems else None

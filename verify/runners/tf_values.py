@@ -23,7 +23,7 @@ __all__ = [
 
 
 def refuse(path: Path, graph_def: Any, operations: Collection[str]) -> None:
-    """Raise `ReadError` with the nodes of a GraphDef, its functions' included, that must not run."""
+    """Raise `ReadError` with the nodes of a GraphDef and its functions that must not be run."""
     nodes = [*graph_def.node, *(n for f in graph_def.library.function for n in f.node_def)]
     found = dict.fromkeys(f"{node.op} ({node.name})" for node in nodes if node.op in operations)
     if found:
@@ -61,7 +61,8 @@ def readers(path: Path, graph: Any, places: Mapping[str, Place]) -> dict[str, tu
 def image_of(path: Path, graph: Any, places: Mapping[str, Place]) -> tuple[Place, Images]:
     """The placeholder that the layers are computed from, and the images that it takes.
 
-    `places` may say itself which placeholder `image` is. Raises `ConversionError` where they come from none or from several.
+    `places` may say itself which placeholder `image` is. Raises `ConversionError` where they
+    come from none or from several.
     """
     reached = _reached(graph, [place.tensor for place in places.values()])
     found = [

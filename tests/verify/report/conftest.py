@@ -123,6 +123,8 @@ def faithful(regimes: Mapping[str, tuple[int, ...]], artifacts: Mapping[str, str
     )
 
 
+NOT_FINITE = "7 of 4096 values are NaN or infinite, the first at (0, 3)"
+
 Change = Callable[[Column], Column]
 
 
@@ -174,7 +176,7 @@ def nan(column: Column) -> Column:
     def change(row: LayerResult) -> LayerResult:
         if row.layer not in HEAD:
             return row
-        return replace(row, inherited=None, problem="NaN: 7 of 4,096 values, the first at [0, 3]")
+        return replace(row, inherited=None, problem=NOT_FINITE)
 
     verdict = Verdict(False, "preL2", cause="float16 overflows in the sum of squares")
     return replace(column, layers=_rows(column, change), verdict=verdict)
@@ -185,7 +187,7 @@ def pool_relu(column: Column) -> Column:
 
     def change(row: LayerResult) -> LayerResult:
         if row.layer == "relu1_2":
-            words = "wrong shape: 1×480×640×64 instead of 1×240×320×64"
+            words = "has shape (1, 480, 640, 64), the source (1, 240, 320, 64)"
             return replace(row, inherited=None, own=None, problem=words)
         if row.layer == "pool1":
             return replace(row, inherited=measure(2.1e6, 2e-7), own=None)

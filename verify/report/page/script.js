@@ -101,7 +101,7 @@
         if (!before.has(link)) before.set(link, link.lastChild.data);
         const row = document.getElementById(link.hash.slice(1));
         const text = row.cells[select.value || 0].textContent.trim();
-        link.lastChild.data = select.value ? text || "–" : before.get(link);
+        link.lastChild.data = select.value ? (link.childElementCount ? " " : "") + (text || "–") : before.get(link); // after the mark
       }
     });
   }
@@ -145,7 +145,8 @@
     tip.textContent = wordsOf(mark);
     tip.hidden = false;
     const box = tip.getBoundingClientRect();
-    tip.style.left = `${Math.max(8, Math.min(x + 14, innerWidth - box.width - 8))}px`;
+    const right = root.clientWidth - 8, left = x + 14 + box.width > right ? x - 14 - box.width : x + 14;
+    tip.style.left = `${Math.max(8, Math.min(left, right - box.width))}px`;
     tip.style.top = `${Math.max(8, y + 14 + box.height > innerHeight ? y - box.height - 14 : y + 14)}px`;
   };
   document.addEventListener("pointermove", event => {

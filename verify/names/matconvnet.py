@@ -1,0 +1,22 @@
+"""MatConvNet's weights: what stands at which place of a layer's `weights`, and how it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from verify.names.canonical import Place
+
+__all__ = ["WEIGHTS"]
+
+#: Layer's name, or its kind -> its weights in order; `tensor` is the weight's canonical name
+#: within the layer. NetVLAD's layers hold minus the centres (Relja/netvlad, layerVLAD.m).
+WEIGHTS: Mapping[str, tuple[Place, ...]] = {
+    "WPCA": (Place("kernel", "11IO"), Place("bias", "O")),
+    "conv": (Place("kernel", "HWIO"), Place("bias", "O")),
+    "layerVLAD": (Place("assignment", "11DK"), Place("centers", "11DK", sign=-1)),
+    "layerVLADv2": (
+        Place("assignment", "11DK"),
+        Place("bias", "K"),
+        Place("centers", "11DK", sign=-1),
+    ),
+}

@@ -1,0 +1,169 @@
+"""The source as the oracle executes it: `reference`, and its weights by canonical name.
+
+A MatConvNet file holds its layers; for a TensorFlow checkpoint or a Keras file they are put
+together from `verify.names`, with MatConvNet's constants.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters.checkpoint import MEAN, Array, Checkpoint, Layer
+from converters.errors import ConversionError, MappingError, ReadError
+from verify.axes import turned
+from verify.names import netvlad_tf
+from verify.names.canonical import Place, weight_axes
+from verify.names.matconvnet import WEIGHTS
+from verify.names.netvlad import KINDS, RECORD
+from verify.names.weights import KERAS, by_name, placed
+
+__all__ = ["cropped", "declared_crop", "reference", "weights_of"]
+
+#: A file's ending -> what reads it; any other path is a TensorFlow checkpoint's.
+_READERS: Mapping[str, str] = {
+    ".mat": "converters.readers.matconvnet",
+    ".h5": "converters.readers.keras_h5",
+    ".keras": "converters.readers.keras_h5",
+}
+_CHECKPOINT = "converters.readers.tf_checkpoint"
+_COMPOSED = (
+    "it holds no layers: executed as MatConvNet has them, L2 norms with 1e-12 under the root"
+)
+_CROP = re.compile(r"WPCA cropped to its first (\d+) outputs")
+
+
+def reference(path: Path, dimension: int | None = None) -> Checkpoint:
+    """A source with MatConvNet's layers, its whitening cut to `dimension` outputs if one is given.
+
+    Raises the reader's typed errors, `MappingError` for weights that are not a NetVLAD's, and
+    `ConversionError` for a crop that cannot be.
+    """
+    reader = import_module(_READERS.get(path.suffix.lower(), _CHECKPOINT))
+    checkpoint: Checkpoint = reader.read(path)
+    if not checkpoint.layers:
+        checkpoint = _composed(checkpoint)
+    return checkpoint if dimension is None else cropped(checkpoint, dimension)
+
+
+def cropped(checkpoint: Checkpoint, dimension: int) -> Checkpoint:
+    """The net that keeps the first `dimension` outputs of its whitening."""
+    names = next((layer.params for layer in checkpoint.layers if layer.name == "WPCA"), ())
+    width = checkpoint.tensors[names[0]].shape[-1] if names else 0
+    if not 1 <= dimension <= width:
+        raise ConversionError(
+            f"{checkpoint.origin.path}: cannot be cropped to {dimension} dimensions; "
+            + (f"its whitening has {width}" if width else "it has no whitening")
+        )
+    own = {name: checkpoint.tensors[name][..., :dimension] for name in names}
+    return replace(checkpoint, tensors={**checkpoint.tensors, **own})
+
+
+def declared_crop(manifest: Mapping[str, Any]) -> int | None:
+    """To how many dimensions a manifest says that the whitening was cut."""
+    lines = map(str, manifest.get("transformations", ()))
+    found = [match for line in lines if (match := _CROP.search(line))]
+    return int(found[0][1]) if found else None
+
+
+def weights_of(checkpoint: Checkpoint) -> dict[str, Array]:
+    """Every weight by canonical name and with canonical axes, in the source's own precision.
+
+    `input/mean` is the first pixel of the average image, as NetVLAD takes it. What no canonical
+    name fits goes under its own.
+    """
+    if not checkpoint.layers:
+        variables = netvlad_tf.VARIABLES if checkpoint.origin.format == "tf_checkpoint" else {}
+        return by_name(checkpoint.tensors, KERAS, variables)
+    found: dict[str, Array] = {}
+    left = dict(checkpoint.tensors)
+    if MEAN in left:
+        found["input/mean"] = left.pop(MEAN)[0, 0]
+    for layer in checkpoint.layers:
+        row = WEIGHTS.get(layer.name) or WEIGHTS.get(layer.kind, ())
+        for own, place in zip(layer.params, row, strict=False):
+            name = f"{layer.name}/{place.tensor}"
+            array = left.pop(own)
+            array = array if place.sign == 1 else np.negative(array)
+            found[name] = placed(array, place.axes, name)
+    return {**found, **left}
+
+
+def _composed(checkpoint: Checkpoint) -> Checkpoint:
+    """A source of weights alone as MatConvNet holds the net."""
+    path = checkpoint.origin.path
+    weights = weights_of(checkpoint)
+    record = checkpoint.preprocessing.get("spec") or RECORD
+    try:
+        width = weights[f"{record['trunk'][-1]['name']}/kernel"].shape[-1]
+        rows = list(_rows(record, width, "WPCA/kernel" in weights))
+    except (KeyError, IndexError, TypeError) as error:
+        raise ReadError(path, f"is not a NetVLAD that is known: {error} is missing") from error
+    places = {
+        f"{name}/{place.tensor}": (f"{name}/weights/{number}", place)
+        for name, kind, _ in rows
+        for number, place in enumerate(WEIGHTS.get(name) or WEIGHTS.get(kind, ()))
+    }
+    missing = [name for name in (*places, "input/mean") if name not in weights]
+    unexpected = [name for name in weights if name not in places and name != "input/mean"]
+    if missing or unexpected:
+        raise MappingError(missing, unexpected, advice=f"{path} is not a NetVLAD that is known.")
+    tensors = {own: _as_matconvnet(weights[n], n, place) for n, (own, place) in places.items()}
+    layers = []
+    for before, (name, kind, options) in zip(
+        ["input", *(row[0] for row in rows)], rows, strict=False
+    ):
+        params = tuple(own for own in tensors if own.startswith(f"{name}/weights/"))
+        layers.append(Layer(name, kind, (before,), params, options))
+    return replace(
+        checkpoint,
+        tensors={MEAN: weights["input/mean"].reshape(1, 1, -1), **tensors},
+        layers=tuple(layers),
+        origin=replace(checkpoint.origin, notes=(*checkpoint.origin.notes, _COMPOSED)),
+    )
+
+
+def _as_matconvnet(array: Array, name: str, place: Place) -> Array:
+    laid = turned(array, weight_axes(name), place.axes)
+    return laid if place.sign == 1 else np.negative(laid)
+
+
+def _rows(
+    record: Mapping[str, Any], width: int, whitened: bool
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(name, kind, settings) of every layer, the head's after the trunk's."""
+    across = {"param": (2.0 * width, 1e-12, 1.0, 0.5)}
+    for row in record["trunk"]:
+        yield row["name"], row["kind"], _SETTINGS[row["kind"]](row)
+    if record["prel2"]:
+        yield "preL2", "normalize", dict(across)
+    yield (*KINDS[record["pooling"]], {})
+    if record["intranorm"]:
+        yield "vlad:intranorm", "normalize", dict(across)
+    yield "postL2", "layerWholeL2Normalize", {}
+    if whitened:
+        yield "WPCA", "conv", {"pad": (0, 0, 0, 0), "stride": (1, 1), "dilate": (1, 1)}
+        yield "finalL2", "layerWholeL2Normalize", {}
+
+
+_SETTINGS: Mapping[str, Any] = {
+    "conv": lambda row: {
+        "pad": tuple(row["pads"]),
+        "stride": tuple(row["stride"]),
+        "dilate": (1, 1),
+    },
+    "pool": lambda row: {
+        "method": "max",
+        "pool": tuple(row["kernel"]),
+        "stride": tuple(row["stride"]),
+        "pad": tuple(row["pads"]),
+    },
+    "relu": lambda row: {"leak": 0.0},
+    "normalize": lambda row: {"param": tuple(float(value) for value in row["lrn"])},
+}

@@ -1,0 +1,353 @@
+"""The witness: artifacts beside the oracle, layer by layer, on several inputs.
+
+The oracle and every artifact are walked in step; what was compared is dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from converters.checkpoint import Checkpoint, Layer
+from converters.errors import ConversionError
+from verify import compare, diagnose, oracle, regimes
+from verify.capture import Array, Runner
+from verify.reference import weights_of
+from verify.result import Column, LayerResult, Regime, Report, Verdict, WeightResult
+from verify.rounding import rounded
+from verify.tolerance import Limits, Tolerance
+
+__all__ = ["NEAR_ZERO", "witness"]
+
+#: L2 layers replayed alone on vectors of these lengths, where an epsilon shows.
+NEAR_ZERO = "near-zero vectors"
+_LENGTHS = tuple(10.0**e for e in range(-9, -2))
+
+
+@dataclass(slots=True)
+class _Artifact:
+    """One artifact on its way through a run."""
+
+    name: str
+    runner: Runner
+    outputs: Iterator[tuple[str, Array]]
+    waiting: dict[str, Array] = field(default_factory=dict)
+    results: list[LayerResult] = field(default_factory=list)
+    causes: dict[str, str] = field(default_factory=dict)
+    refused: str = ""
+    seconds: float = 0.0
+
+    def take(self, layer: str) -> Array | None:
+        """The output of `layer`, run on to it; what comes before it waits for its turn."""
+        start = time.perf_counter()
+        try:
+            while layer not in self.waiting:
+                name, values = next(self.outputs)
+                self.waiting[name] = values
+            return self.waiting.pop(layer)
+        except StopIteration:
+            return None
+        except ConversionError as error:
+            self.refused = self.refused or error.message
+            self.outputs = iter(())
+            return None
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
+def witness(
+    checkpoint: Checkpoint,
+    runners: Mapping[str, Runner],
+    images: Mapping[str, Array] | None = None,
+    tolerance: Tolerance | None = None,
+) -> Report:
+    """Compare every runner with the source on every input (`regimes.regimes()` by default).
+
+    Raises `ConversionError` where the source itself cannot be executed.
+    """
+    tolerance = tolerance or Tolerance()
+    images = regimes.regimes() if images is None else images
+    right = weights_of(checkpoint)
+    differences = {name: _weights(right, runner) for name, runner in runners.items()}
+    found: list[Regime] = []
+    rounding: dict[str, dict[str, float]] = {}
+    for name, batch in images.items():
+        run = _Run(
+            checkpoint, tolerance, [_Artifact(n, r, r.run(batch)) for n, r in runners.items()]
+        )
+        rounding[name] = run.walk(batch)
+        found.append(_regime(name, batch.shape, run, right, differences))
+        if run.near_zero and len(found) == 1:
+            found.append(_regime(NEAR_ZERO, batch.shape, run.near_zero, right, {}))
+    return Report(
+        reference=str(checkpoint.origin.path.name),
+        layers=("input", *(layer.name for layer in checkpoint.layers)),
+        regimes=tuple(found),
+        rounding=rounding,
+    )
+
+
+class _Run:
+    """One input through the oracle and all artifacts."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, tolerance: Tolerance, artifacts: list[_Artifact]
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.tolerance = tolerance
+        self.artifacts = artifacts
+        self.near_zero: _Run | None = None
+
+    def walk(self, images: Array) -> dict[str, float]:
+        """Compare layer by layer; layer -> relative float32 rounding is returned."""
+        wide = oracle.execute(self.checkpoint, images)
+        narrow = oracle.execute(self.checkpoint, images, np.float32)
+        layers = {layer.name: layer for layer in self.checkpoint.layers}
+        last = {name: layer.name for layer in layers.values() for name in layer.inputs}
+        kept: dict[str, Array] = {}
+        rounding: dict[str, float] = {}
+        for (name, values), (_, single) in zip(wide, narrow, strict=True):
+            layer = layers.get(name)
+            inputs = [kept[each].astype(np.float32) for each in layer.inputs] if layer else [images]
+            own = self._own(layer, inputs)
+            inherited = compare.reference(values, single, least=own or compare.reference(values))
+            rounding[name] = (own or inherited).relative_rounding
+            for artifact in self.artifacts:
+                self._compare(artifact, name, inputs, own, inherited)
+            self._probe(layer, inputs)
+            kept[name] = values
+            for each in list(kept):
+                if each != name and last.get(each, "") == name:
+                    del kept[each]
+        for artifact in self.artifacts:
+            self._leftovers(artifact, rounding)
+        return rounding
+
+    def _own(self, layer: Layer | None, inputs: Sequence[Array]) -> compare.Reference | None:
+        if layer is None:
+            return None
+        wide = [values.astype(np.float64) for values in inputs]
+        exact = oracle.replay(self.checkpoint, layer.name, wide)
+        return compare.reference(exact, *rounded(self.checkpoint, layer.name, inputs))
+
+    def _compare(
+        self,
+        artifact: _Artifact,
+        name: str,
+        inputs: Sequence[Array],
+        own: compare.Reference | None,
+        inherited: compare.Reference,
+    ) -> None:
+        values = artifact.take(name)
+        if values is None:
+            problem = artifact.refused or "the artifact has no such layer"
+            artifact.results.append(LayerResult(name, (), None, None, problem))
+            return
+        if problem := compare.misfit(inherited, values):
+            artifact.results.append(LayerResult(name, values.shape, None, None, problem))
+            return
+        whole = compare.measure(inherited, values, self._limits(name, inherited, own=False))
+        histogram = compare.histogram(inherited, values)
+        alone, problem, replayed = None, "", None
+        if own is not None:
+            replayed, problem = _replayed(artifact.runner, name, inputs)
+            if replayed is not None and not (problem := compare.misfit(own, replayed)):
+                alone = compare.measure(own, replayed, self._limits(name, own, own=True))
+        result = LayerResult(name, values.shape, whole, alone, problem, histogram)
+        artifact.results.append(result)
+        if not result.passed:
+            cause = diagnose.order(self.checkpoint, artifact.runner, name)
+            if not cause and replayed is not None:
+                cause = diagnose.constants(self.checkpoint, name, inputs, replayed)
+            artifact.causes[name] = cause
+
+    def _limits(self, name: str, right: compare.Reference, *, own: bool) -> Limits:
+        limits = self.tolerance.own(name) if own else self.tolerance.inherited(name)
+        return self.tolerance.widened(limits, right.largest, right.rounding, right.peak)
+
+    def _probe(self, layer: Layer | None, inputs: Sequence[Array]) -> None:
+        """An L2 layer on vectors so short that its epsilon shows."""
+        if layer is None or not _is_l2(layer):
+            return
+        if self.near_zero is None:
+            others = [
+                _Artifact(a.name, a.runner, iter(())) for a in self.artifacts if a.runner.layers
+            ]
+            self.near_zero = _Run(self.checkpoint, self.tolerance, others)
+        short = [_shortened(inputs[0], whole=layer.kind != "normalize")]
+        own = self._own(layer, short)
+        assert own is not None
+        for artifact in self.near_zero.artifacts:
+            values, problem = _replayed(artifact.runner, layer.name, short)
+            if values is None or (problem := compare.misfit(own, values)):
+                artifact.results.append(LayerResult(layer.name, (), None, None, problem))
+                continue
+            measure = compare.measure(own, values, self._limits(layer.name, own, own=True))
+            result = LayerResult(layer.name, values.shape, None, measure)
+            if not result.passed:
+                cause = diagnose.constants(self.checkpoint, layer.name, short, values)
+                artifact.causes[layer.name] = cause or "an epsilon"
+                if artifact.runner.kind == "tf_graph":
+                    result = replace(result, own=_allowed(measure))
+            artifact.results.append(result)
+
+    def _leftovers(self, artifact: _Artifact, known: Mapping[str, float]) -> None:
+        try:
+            artifact.waiting |= dict(artifact.outputs)
+        except ConversionError as error:
+            artifact.refused = artifact.refused or error.message
+        for name, values in artifact.waiting.items():
+            problem = f"the source has no layer {name}"
+            artifact.results.append(LayerResult(name, values.shape, None, None, problem))
+
+
+def _allowed(measure: Any) -> Any:
+    """TensorFlow's l2_normalize clamps where MatConvNet adds: a named row, not a failure."""
+    return replace(measure, limit=float("inf"), peak_limit=float("inf"))
+
+
+def _is_l2(layer: Layer) -> bool:
+    if layer.kind == "normalize":
+        _, _, alpha, beta = layer.options["param"]
+        return bool(alpha == 1 and beta == 0.5)
+    return layer.kind == "layerWholeL2Normalize"
+
+
+def _shortened(values: Array, *, whole: bool) -> Array:
+    """The same vectors at the lengths 1e-9 to 1e-3, in turn."""
+    axes = tuple(range(1, values.ndim)) if whole else (-1,)
+    norms = np.sqrt(np.square(values.astype(np.float64)).sum(axis=axes, keepdims=True))
+    lengths = np.resize(np.array(_LENGTHS), norms.size).reshape(norms.shape)
+    if whole:  # one vector for each image: the batch is too small for every length
+        lengths = np.full(norms.shape, 1e-9)
+    return (values / np.where(norms, norms, 1) * lengths).astype(np.float32)
+
+
+def _replayed(runner: Runner, layer: str, inputs: Sequence[Array]) -> tuple[Array | None, str]:
+    try:
+        return runner.replay(layer, inputs), ""
+    except ConversionError as error:
+        return None, error.message
+
+
+def _weights(right: Mapping[str, Array], runner: Runner) -> tuple[WeightResult, ...]:
+    """Every tensor bit for bit, in the source's order."""
+    found = runner.weights()
+    results = [_tensor(name, values, found.get(name)) for name, values in right.items()]
+    extra = [name for name in found if name not in right]
+    return (
+        *results,
+        *(
+            WeightResult(n, found[n].size, 0, problem="the source has no such tensor")
+            for n in extra
+        ),
+    )
+
+
+def _tensor(name: str, right: Array, found: Array | None) -> WeightResult:
+    if found is None:
+        return WeightResult(name, right.size, 0, problem="is missing")
+    if found.shape != right.shape:
+        problem = f"has shape {found.shape}, the source {right.shape}"
+        return WeightResult(name, right.size, 0, problem=problem)
+    expected = right.astype(np.float32)
+    different = found != expected
+    count = int(np.count_nonzero(different))
+    if not count:
+        return WeightResult(name, right.size, 0)
+    distance = np.abs(found.astype(np.float64) - expected)
+    index = tuple(int(i) for i in np.unravel_index(int(distance.argmax()), distance.shape))
+    largest = float(np.abs(expected).max())
+    return WeightResult(
+        name,
+        right.size,
+        count,
+        float(distance[index]) / largest if largest else float("inf"),
+        index,
+        float(expected[index]),
+        float(found[index]),
+    )
+
+
+def _regime(
+    name: str,
+    shape: tuple[int, ...],
+    run: _Run,
+    right: Mapping[str, Array],
+    differences: Mapping[str, tuple[WeightResult, ...]],
+) -> Regime:
+    layers = ["input", *(layer.name for layer in run.checkpoint.layers)]
+    columns = []
+    for artifact in run.artifacts:
+        weights = differences.get(artifact.name, ())
+        columns.append(
+            Column(
+                artifact=artifact.name,
+                kind=artifact.runner.kind,
+                path=artifact.name,
+                layers=tuple(artifact.results) if artifact.runner.layers else (),
+                weights=weights,
+                verdict=_verdict(artifact, layers, weights, right),
+                notes=tuple(artifact.runner.notes),
+                seconds=artifact.seconds,
+            )
+        )
+    return Regime(name, shape, tuple(columns))
+
+
+def _verdict(
+    artifact: _Artifact,
+    layers: Sequence[str],
+    weights: Sequence[WeightResult],
+    right: Mapping[str, Array],
+) -> Verdict:
+    """The first bad layer in the source's order, what differs there, and why."""
+    place = {name: index for index, name in enumerate(layers)}
+    results = artifact.results if artifact.runner.layers else []
+    bad = [r.layer for r in results if not r.passed]
+    tensors = [w for w in weights if not w.passed]
+    bad += [w.name.rsplit("/", 1)[0] for w in tensors]
+    if not bad and not results and not weights:
+        return Verdict(False, sentence=f"{artifact.name}: nothing was compared")
+    if not bad:
+        sentence = f"{artifact.name} is the source: {len(results)} layers, {len(weights)} tensors"
+        return Verdict(True, sentence=sentence)
+    layer = min(bad, key=lambda name: place.get(name, len(place)))
+    tensor = next((w for w in tensors if w.name.rsplit("/", 1)[0] == layer), None)
+    cause = artifact.causes.get(layer, "")
+    if tensor and not tensor.problem:
+        found = artifact.runner.weights()
+        suspect = diagnose.Suspect(
+            tensor.name, right[tensor.name], found[tensor.name], right, found
+        )
+        cause = diagnose.weights(suspect) or cause
+    return Verdict(
+        passed=False,
+        first_bad_layer=layer,
+        tensor=tensor.name if tensor else "",
+        cause=cause,
+        sentence=_sentence(artifact.name, layer, results, tensor, cause),
+    )
+
+
+def _sentence(
+    name: str,
+    layer: str,
+    results: Sequence[LayerResult],
+    tensor: WeightResult | None,
+    cause: str,
+) -> str:
+    text = f"{name} differs from the source at {layer}"
+    problem = next((r.problem for r in results if r.layer == layer), "")
+    if tensor:
+        values = f"{tensor.different} of {tensor.size} values of {tensor.name} differ"
+        if tensor.different:
+            values += f" (at {tensor.worst}: {tensor.source:.6g} is {tensor.found:.6g})"
+        text += f": {tensor.name} {tensor.problem}" if tensor.problem else f": {values}"
+    elif problem:
+        text += f": {problem}"
+    return f"{text}; {cause}" if cause else text
