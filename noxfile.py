@@ -33,7 +33,12 @@ NEEDS_TENSORFLOW: tuple[str, ...] = (
     "tests/netvlad_keras/test_torch.py",
     "tests/netvlad_keras/test_weights.py",
     "tests/test_readme.py",
+    "tests/verify/mutations",
+    "tests/verify/runners",
 )
+
+# Heavy: they have their own session.
+MUTATIONS = "tests/verify/mutations"
 
 # What the light environment must not have, or its tests would prove nothing.
 HEAVY = ("keras", "matio", "tensorflow", "tf2onnx")
@@ -52,7 +57,7 @@ def convert(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The default test run; arguments go to pytest."""
     _install(session, ".[convert]", "tests")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", f"--ignore={MUTATIONS}", *session.posargs)
 
 
 @nox.session
@@ -110,6 +115,19 @@ def build(session: nox.Session) -> None:
             found = str(session.run("python", "-c", where, silent=True)).strip()
             if not Path(found).is_relative_to(session.virtualenv.location):
                 session.error(f"import {package} took {found}, which is not the wheel's")
+
+
+@nox.session(venv_backend="none")
+def verify(session: nox.Session) -> None:
+    """Everything under artifacts/ against its source, layer by layer; writes the reports."""
+    _run_in_convert(session, "-m", "verify", "check", *(session.posargs or ["artifacts"]))
+
+
+@nox.session
+def mutations(session: nox.Session) -> None:
+    """Planted faults: each must be caught, and charged to its layer and cause. Prints the score."""
+    _install(session, ".[convert]", "tests")
+    session.run("pytest", "-s", MUTATIONS, *session.posargs)
 
 
 @nox.session(venv_backend="none")

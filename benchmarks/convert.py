@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -25,11 +25,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.floors import Speeds, compress, evict, inflating, measured
+from benchmarks.floors import Speeds, compress, evict, inflating, machine, measured
 from benchmarks.memory import Memory, sampled
 from converters import mini
 from converters.convert import DEFAULT_FORMATS
@@ -43,6 +42,9 @@ _WRITERS = {
     "mat": "converters.writers.sources.matconvnet",
     "checkpoint": "converters.writers.sources.netvlad_tf",
 }
+
+_MEMORY = """memory: peak proportional set size over the process tree; own is Pss_Anon + Pss_Shmem,
+with files adds Pss_File, the page cache of mapped files and libraries"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class Step:
 class Run:
     """One command: its steps, its memory, and what it read and wrote, in bytes.
 
-    inflate  seconds that zlib alone needs for the source.
+    inflate    seconds that zlib alone needs for the source.
+    processor  seconds of processor time, all processes together.
     """
 
     steps: list[Step]
@@ -71,6 +74,7 @@ class Run:
     weights: int
     artifacts: dict[str, int]
     inflate: float
+    processor: float
 
 
 def main() -> None:
@@ -79,7 +83,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     sources = {kind: _source(kind, options.spec, options.work, console) for kind in options.sources}
     speeds = measured(options.work, 1 << 29)
-    console.print(_machine(speeds), highlight=False, soft_wrap=True)
+    console.print(f"{machine(speeds)}\n{_MEMORY}", highlight=False, soft_wrap=True)
     for kind, path in sources.items():
         run = _converted(path, options.work / "artifacts", options.formats)
         console.print(_steps(run, speeds, f"{options.spec} net, {kind}"))
@@ -131,6 +135,7 @@ def _converted(path: Path, output: Path, formats: str) -> Run:
     command = [sys.executable, "-m", "converters", "convert", "--source", str(path)]
     command += ["--output", str(output), "--name", name, "--formats", formats]
     marks = [("start Python", time.monotonic())]
+    used = _children_seconds()
     with (
         subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -141,6 +146,7 @@ def _converted(path: Path, output: Path, formats: str) -> Run:
         marks += [(line.rstrip(), time.monotonic()) for line in process.stderr]
     if process.returncode:
         raise SystemExit("\n".join(line for line, _ in marks))
+    used = _children_seconds() - used
     ends = [*(moment for _, moment in marks[1:]), time.monotonic()]
     made = json.loads((output / name / "manifest.json").read_text("utf-8"))
     artifacts = {
@@ -159,7 +165,14 @@ def _converted(path: Path, output: Path, formats: str) -> Run:
         weights=4 * made["parameters"],
         artifacts={name: size for name, size in artifacts.items() if size},
         inflate=inflating(path) if path.name.endswith("_v7.mat") else 0.0,
+        processor=used,
     )
+
+
+def _children_seconds() -> float:
+    """Processor time of all processes that this one has waited for, and of theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 Floor = tuple[float, str]
@@ -193,6 +206,7 @@ def _steps(run: Run, speeds: Speeds, title: str) -> Table:
     least = run.source / speeds.disk_read + run.inflate + _total(run) / speeds.disk_write
     total = _times(seconds, (least, "disk read and write" + ", inflate" * bool(run.inflate)))
     table.add_row("one command", *total, *map(_megabytes, run.memory.peak()))
+    table.add_row("processor time of all processes", f"{run.processor:.2f}")
     return table
 
 
@@ -219,21 +233,6 @@ def _total(run: Run) -> int:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f}"
-
-
-def _machine(speeds: Speeds) -> str:
-    cores = len(os.sched_getaffinity(0))
-    memory = psutil.virtual_memory().total / 1e9
-    lines = [
-        f"{platform.system()} {platform.machine()}, {cores} cores, {memory:.0f} GB, "
-        f"Python {platform.python_version()}",
-        f"disk write {speeds.disk_write / 1e6:,.0f} MB/s, disk read {speeds.disk_read / 1e6:,.0f}, "
-        f"file write (page cache) {speeds.cache_write / 1e6:,.0f}, "
-        f"file read {speeds.cache_read / 1e6:,.0f}, sha256 {speeds.sha256 / 1e6:,.0f}",
-        "memory: peak proportional set size over the process tree; own is Pss_Anon + Pss_Shmem,",
-        "with files adds Pss_File, the page cache of mapped files and libraries",
-    ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

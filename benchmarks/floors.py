@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import struct
 import time
 import zlib
@@ -11,7 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Speeds", "compress", "evict", "inflating", "measured"]
+import psutil
+
+__all__ = ["Speeds", "compress", "evict", "inflating", "machine", "measured"]
 
 _CHUNK = 1 << 24
 _REPEATS = 3
@@ -45,6 +48,23 @@ def measured(folder: Path, size: int) -> Speeds:
     tries = [_one(path, chunk, count) for _ in range(_REPEATS)]
     path.unlink()
     return Speeds(*(count * len(chunk) / min(seconds) for seconds in zip(*tries, strict=True)))
+
+
+def machine(speeds: Speeds) -> str:
+    """This machine and what was measured of it, in two lines."""
+    rates = {
+        "disk write": speeds.disk_write,
+        "disk read": speeds.disk_read,
+        "file write (page cache)": speeds.cache_write,
+        "file read (page cache)": speeds.cache_read,
+        "sha256": speeds.sha256,
+    }
+    return (
+        f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
+        f"{psutil.virtual_memory().total / 1e9:.0f} GB, Python {platform.python_version()}; "
+        f"load of the last minute {os.getloadavg()[0]:.1f}\n"
+        f"MB/s: {', '.join(f'{name} {rate / 1e6:,.0f}' for name, rate in rates.items())}"
+    )
 
 
 def _one(path: Path, chunk: bytes, count: int) -> tuple[float, ...]:

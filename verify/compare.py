@@ -58,6 +58,8 @@ def reference(values: Array, *rounded: Array, least: Reference | None = None) ->
     for right, _ in _blocks(values, values):
         largest = max(largest, float(np.abs(right).max()))
         energy += float(right @ right)
+    if not math.isfinite(energy):
+        largest = math.inf
     rounding, peak = _RMS_FLOOR * largest, _PEAK_FLOOR * largest
     for other in rounded:
         noise = 0.0
@@ -89,11 +91,15 @@ def misfit(right: Reference, found: Array) -> str:
     return ""
 
 
-def measure(right: Reference, found: Array, limits: Limits) -> Measure:
+def measure(
+    right: Reference, found: Array, limits: Limits, allowed: float | None = None
+) -> Measure:
     """Every metric of `found` against its reference. `misfit` must have found nothing.
 
-    `limits` are of the two errors that `Measure.passed` looks at, in units of the rounding.
+    `limits` are in units of the rounding; `allowed`, the largest |d|, takes their place.
     """
+    if allowed is not None:
+        limits = Limits(math.inf, _ratio(allowed, right.peak))
     worst, where, start = -1.0, 0, 0
     noise = product = energy = 0.0
     for expected, values in _blocks(right.values, found):
@@ -102,26 +108,21 @@ def measure(right: Reference, found: Array, limits: Limits) -> Measure:
         energy += float(values @ values)
         noise += float(difference @ difference)
         np.abs(difference, out=difference)
-        index = int(difference.argmax())
-        if difference[index] > worst:
-            worst, where = float(difference[index]), start + index
+        place = int(difference.argmax())
+        if difference[place] > worst:
+            worst, where = float(difference[place]), start + place
         start += len(difference)
     rms = math.sqrt(noise / found.size)
-    own = right.rms * math.sqrt(found.size)
-    index_of = tuple(int(i) for i in np.unravel_index(where, found.shape))
+    index = tuple(int(i) for i in np.unravel_index(where, found.shape))
     return Measure(
         max_abs=worst,
         max_rel=_ratio(worst, right.largest),
         rms_rel=_ratio(rms, right.rms),
-        cosine=_cosine(product, own, math.sqrt(energy)),
-        snr_db=math.inf
-        if rms == 0
-        else 20 * math.log10(right.rms / rms)
-        if right.rms
-        else -math.inf,
-        worst=index_of,
-        reference=float(right.values[index_of]),
-        found=float(found[index_of]),
+        cosine=_cosine(product, right.rms * math.sqrt(found.size), math.sqrt(energy)),
+        snr_db=_decibels(right.rms, rms),
+        worst=index,
+        reference=float(right.values[index]),
+        found=float(found[index]),
         roundings=_ratio(rms, right.rounding),
         limit=limits.rms,
         peak=_ratio(worst, right.peak),
@@ -163,6 +164,12 @@ def _ratio(value: float, unit: float) -> float:
     if value == 0:
         return 0.0
     return value / unit if unit else math.inf
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return 20 * math.log10(signal / noise) if signal else -math.inf
 
 
 def _cosine(product: float, one: float, other: float) -> float:

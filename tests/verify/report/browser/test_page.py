@@ -1,6 +1,6 @@
 """The HTML page in a real browser: what it shows, what can be done with it, who can read it.
 
-With NETVLAD_PICTURES=FOLDER in the environment the screenshots stay in that folder.
+With NETVLAD_PICTURES=FOLDER in the environment that folder gets pictures of whole pages.
 """
 
 from __future__ import annotations
@@ -282,6 +282,7 @@ def test_eight_inputs_open_quickly(browser: Browser, tmp_path: Path, reports: Re
 
 
 def test_pictures(browser: Browser, tmp_path: Path, reports: Reports) -> None:
+    keep = "NETVLAD_PICTURES" in os.environ
     folder = Path(os.environ.get("NETVLAD_PICTURES", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("passing", "bad_weight"):
@@ -294,5 +295,5 @@ def test_pictures(browser: Browser, tmp_path: Path, reports: Reports) -> None:
         ):
             browser.open(path, width=width, dark=dark)
             picture = folder / f"{name}-{kind}.png"
-            browser.picture(picture, whole=True)
+            browser.picture(picture, whole=keep)
             assert picture.stat().st_size > 20_000
