@@ -38,6 +38,7 @@ HEAVY = (
 # Each is run as `python -m`, and prints its help.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "converters": ("convert", "inspect", "sources"),
+    "verify": ("check", "diff", "images"),
 }
 
 _HELP = """

@@ -85,10 +85,18 @@ def _images_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     add("artifacts", nargs="+", type=Path, metavar="ARTIFACT", help="the first is the measure")
     add("--database", type=Path, required=True, metavar="DIR")
     add("--queries", type=Path, required=True, metavar="DIR")
-    add("--size", metavar="HxW", help="resize every image")
+    add("--size", type=_size, metavar="HxW", help="resize every image")
     add("--limit", type=float, default=1e-4, metavar="X", help="of a descriptor's L2; default 1e-4")
     add("--top", type=int, default=10, metavar="K", help="compare the first K matches; default 10")
     parser.set_defaults(run=_images)
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HxW, such as 480x640") from None
+    return height, width
 
 
 def _check(options: argparse.Namespace) -> bool:
@@ -102,11 +110,8 @@ def _diff(options: argparse.Namespace) -> bool:
     from verify.diff import diff
     from verify.formats import open_artifact
 
-    images = (
-        regimes.given(options.image) if options.image else regimes.regimes(None, ["photograph"])
-    )
-    if not hasattr(images, "shape"):
-        (images,) = images.values()
+    made = {} if options.image else regimes.regimes(None, ["photograph"])
+    images = made["photograph"] if made else regimes.given(options.image)
     found = list(diff(open_artifact(options.first), open_artifact(options.second), images))
     return listing.differences(found, options.rtol)
 
@@ -115,12 +120,11 @@ def _images(options: argparse.Namespace) -> bool:
     from verify import images, listing
     from verify.formats import open_artifact
 
-    size = tuple(int(part) for part in options.size.split("x")) if options.size else None
     runners = {str(path): open_artifact(path) for path in options.artifacts}
     described = {
         name: (
-            images.describe(runner, images.listed(options.database), size),
-            images.describe(runner, images.listed(options.queries), size),
+            images.describe(runner, images.listed(options.database), options.size),
+            images.describe(runner, images.listed(options.queries), options.size),
         )
         for name, runner in runners.items()
     }

@@ -47,6 +47,10 @@ class Runner(Protocol):
         """One layer alone, fed with float32 inputs (the reference's)."""
         ...
 
+    def deployed(self, images: Array) -> Mapping[str, Array]:
+        """The whole net as a user of the artifact runs it: its outputs, the descriptor last."""
+        ...
+
     def weights(self) -> Mapping[str, Array]:
         """See the class."""
         ...

@@ -25,8 +25,10 @@ from verify.witness import witness
 
 __all__ = ["artifacts", "folder", "run"]
 
-_LIBRARIES = ("netvlad-keras", "numpy", "scipy", "tensorflow", "tensorflow-cpu", "keras")
-_LIBRARIES += ("onnx", "onnxruntime")
+_LIBRARIES = (
+    *("netvlad-keras", "numpy", "scipy", "tensorflow", "tensorflow-cpu"),
+    *("keras", "onnx", "onnxruntime"),
+)
 
 
 def run(options: argparse.Namespace) -> bool:
@@ -80,7 +82,7 @@ def artifacts(options: argparse.Namespace, tolerance: Tolerance) -> Report:
 
 
 def _images(options: argparse.Namespace, manifest: Mapping[str, Any]) -> dict[str, Array]:
-    """The inputs: those that are made, of a fixed size where the artifact has one, and one's own."""
+    """The inputs that are made, of a fixed size where the artifact has one, and one's own."""
     contract = regimes.Contract(smallest=_smallest(manifest))
     names = options.inputs.split(",") if options.inputs else None
     fixed = manifest.get("onnx", {}).get("size")

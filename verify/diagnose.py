@@ -99,7 +99,10 @@ def _fastest(s: Suspect) -> str:
     return "the cluster order, turned twice" if np.array_equal(s.found, rows) else ""
 
 
-_AXES = {(1, 0, 2, 3): "height and width swapped", (0, 1, 3, 2): "the axes in and out swapped"}
+_AXES: dict[tuple[int, ...], str] = {
+    (1, 0, 2, 3): "height and width swapped",
+    (0, 1, 3, 2): "the axes in and out swapped",
+}
 
 
 def _axes(s: Suspect) -> str:
@@ -234,7 +237,8 @@ def _whole_l2(layer: Layer) -> list[tuple[str, Attempt]]:
             norm = np.sqrt(np.square(flat).sum(axis=1, keepdims=True))
             values = unit * (norm + 1e-12)
             divisor = np.sqrt(np.square(norm) + epsilon) if inside else norm + epsilon
-            return values / np.where(divisor, divisor, 1)
+            scaled: Array = values / np.where(divisor, divisor, 1)
+            return scaled
 
         return made
 

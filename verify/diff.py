@@ -34,7 +34,7 @@ def diff(first: Runner, second: Runner, images: Array) -> Iterator[Difference]:
 
     A layer that only one of them has is a difference.
     """
-    waiting = {name: None for name in first.layers}
+    waiting = dict.fromkeys(first.layers)
     outputs = dict(second.run(images))
     for layer, values in first.run(images):
         waiting.pop(layer, None)

@@ -121,7 +121,7 @@ def _rows(
             broken[path] = error.reason
             continue
         outputs = artifact.deployed(image[None])
-        yield path, np.asarray(outputs[next(reversed(outputs))][0], np.float32)
+        yield path, np.asarray(list(outputs.values())[-1][0], np.float32)
 
 
 def compare(
@@ -175,7 +175,8 @@ def _cropped(descriptors: Array, dimension: int) -> Array:
     wide = descriptors[:, :dimension].astype(np.float64)
     if dimension == descriptors.shape[1]:
         return wide
-    return wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    unit: Array = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    return unit
 
 
 def _differences(first: Array, second: Array, dimension: int) -> tuple[Array, Array]:
@@ -183,7 +184,8 @@ def _differences(first: Array, second: Array, dimension: int) -> tuple[Array, Ar
         raise ConversionError(f"descriptors of {first.shape} and {second.shape} do not compare")
     one, two = _cropped(first, dimension), _cropped(second, dimension)
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
-    return np.linalg.norm(one - two, axis=1), (one * two).sum(axis=1) / norms
+    cosine: Array = (one * two).sum(axis=1) / norms
+    return np.linalg.norm(one - two, axis=1), cosine
 
 
 def _ranked(database: Described, queries: Described, dimension: int) -> Array:

@@ -17,9 +17,11 @@ from converters.errors import ConversionError
 from verify import compare, diagnose, oracle, regimes
 from verify.capture import Array, Runner
 from verify.reference import weights_of
-from verify.result import Column, LayerResult, Regime, Report, Verdict, WeightResult
+from verify.result import Column, LayerResult, Regime, Report, WeightResult
 from verify.rounding import rounded
+from verify.tensors import bit_for_bit
 from verify.tolerance import Limits, Tolerance
+from verify.verdict import judge
 
 __all__ = ["NEAR_ZERO", "witness"]
 
@@ -72,7 +74,7 @@ def witness(
     tolerance = tolerance or Tolerance()
     images = regimes.regimes() if images is None else images
     right = weights_of(checkpoint)
-    differences = {name: _weights(right, runner) for name, runner in runners.items()}
+    differences = {name: bit_for_bit(right, runner) for name, runner in runners.items()}
     found: list[Regime] = []
     rounding: dict[str, dict[str, float]] = {}
     for name, batch in images.items():
@@ -234,45 +236,6 @@ def _replayed(runner: Runner, layer: str, inputs: Sequence[Array]) -> tuple[Arra
         return None, error.message
 
 
-def _weights(right: Mapping[str, Array], runner: Runner) -> tuple[WeightResult, ...]:
-    """Every tensor bit for bit, in the source's order."""
-    found = runner.weights()
-    results = [_tensor(name, values, found.get(name)) for name, values in right.items()]
-    extra = [name for name in found if name not in right]
-    return (
-        *results,
-        *(
-            WeightResult(n, found[n].size, 0, problem="the source has no such tensor")
-            for n in extra
-        ),
-    )
-
-
-def _tensor(name: str, right: Array, found: Array | None) -> WeightResult:
-    if found is None:
-        return WeightResult(name, right.size, 0, problem="is missing")
-    if found.shape != right.shape:
-        problem = f"has shape {found.shape}, the source {right.shape}"
-        return WeightResult(name, right.size, 0, problem=problem)
-    expected = right.astype(np.float32)
-    different = found != expected
-    count = int(np.count_nonzero(different))
-    if not count:
-        return WeightResult(name, right.size, 0)
-    distance = np.abs(found.astype(np.float64) - expected)
-    index = tuple(int(i) for i in np.unravel_index(int(distance.argmax()), distance.shape))
-    largest = float(np.abs(expected).max())
-    return WeightResult(
-        name,
-        right.size,
-        count,
-        float(distance[index]) / largest if largest else float("inf"),
-        index,
-        float(expected[index]),
-        float(found[index]),
-    )
-
-
 def _regime(
     name: str,
     shape: tuple[int, ...],
@@ -284,70 +247,19 @@ def _regime(
     columns = []
     for artifact in run.artifacts:
         weights = differences.get(artifact.name, ())
+        results = tuple(artifact.results) if artifact.runner.layers else ()
         columns.append(
             Column(
                 artifact=artifact.name,
                 kind=artifact.runner.kind,
                 path=artifact.name,
-                layers=tuple(artifact.results) if artifact.runner.layers else (),
+                layers=results,
                 weights=weights,
-                verdict=_verdict(artifact, layers, weights, right),
+                verdict=judge(
+                    artifact.name, artifact.runner, layers, results, artifact.causes, weights, right
+                ),
                 notes=tuple(artifact.runner.notes),
                 seconds=artifact.seconds,
             )
         )
     return Regime(name, shape, tuple(columns))
-
-
-def _verdict(
-    artifact: _Artifact,
-    layers: Sequence[str],
-    weights: Sequence[WeightResult],
-    right: Mapping[str, Array],
-) -> Verdict:
-    """The first bad layer in the source's order, what differs there, and why."""
-    place = {name: index for index, name in enumerate(layers)}
-    results = artifact.results if artifact.runner.layers else []
-    bad = [r.layer for r in results if not r.passed]
-    tensors = [w for w in weights if not w.passed]
-    bad += [w.name.rsplit("/", 1)[0] for w in tensors]
-    if not bad and not results and not weights:
-        return Verdict(False, sentence=f"{artifact.name}: nothing was compared")
-    if not bad:
-        sentence = f"{artifact.name} is the source: {len(results)} layers, {len(weights)} tensors"
-        return Verdict(True, sentence=sentence)
-    layer = min(bad, key=lambda name: place.get(name, len(place)))
-    tensor = next((w for w in tensors if w.name.rsplit("/", 1)[0] == layer), None)
-    cause = artifact.causes.get(layer, "")
-    if tensor and not tensor.problem:
-        found = artifact.runner.weights()
-        suspect = diagnose.Suspect(
-            tensor.name, right[tensor.name], found[tensor.name], right, found
-        )
-        cause = diagnose.weights(suspect) or cause
-    return Verdict(
-        passed=False,
-        first_bad_layer=layer,
-        tensor=tensor.name if tensor else "",
-        cause=cause,
-        sentence=_sentence(artifact.name, layer, results, tensor, cause),
-    )
-
-
-def _sentence(
-    name: str,
-    layer: str,
-    results: Sequence[LayerResult],
-    tensor: WeightResult | None,
-    cause: str,
-) -> str:
-    text = f"{name} differs from the source at {layer}"
-    problem = next((r.problem for r in results if r.layer == layer), "")
-    if tensor:
-        values = f"{tensor.different} of {tensor.size} values of {tensor.name} differ"
-        if tensor.different:
-            values += f" (at {tensor.worst}: {tensor.source:.6g} is {tensor.found:.6g})"
-        text += f": {tensor.name} {tensor.problem}" if tensor.problem else f": {values}"
-    elif problem:
-        text += f": {problem}"
-    return f"{text}; {cause}" if cause else text
