@@ -35,6 +35,7 @@ NEEDS_TENSORFLOW: tuple[str, ...] = (
     "tests/test_readme.py",
     "tests/verify/mutations",
     "tests/verify/runners",
+    "tests/verify/test_check.py",
 )
 
 # Heavy: they have their own session.

@@ -26,7 +26,8 @@ Array = NDArray[Any]
 class Runner(Protocol):
     """One artifact, opened. Each module of `verify.runners` has `open(path, ...) -> Runner`.
 
-    kind      `keras`, `h5`, `savedmodel`, `onnx`, `tf_graph`, `tf_variables`.
+    kind      `mat`, `keras`, `h5`, `weights`, `savedmodel`, `onnx`, `tf_graph`,
+              `tf_variables`.
     layers    canonical names, in the artifact's own order of execution.
     notes     what a reader of the report must know (a clamped norm, a layer without a name).
     weights   the artifact's weights by the source tensor's canonical name

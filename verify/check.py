@@ -67,8 +67,8 @@ def folder(path: Path, options: argparse.Namespace, tolerance: Tolerance) -> Rep
     made = open_folder(path)
     checkpoint = reference(made.sources[0], declared_crop(made.manifest))
     runners = {p.name: open_artifact(p) for p in made.artifacts if p.exists()}
-    for source in made.sources[1:]:
-        runners[source.name] = open_artifact(source)
+    if not declared_crop(made.manifest):
+        runners |= {source.name: open_artifact(source) for source in made.sources}
     found = witness(checkpoint, runners, _images(options, made.manifest), tolerance)
     return _signed(replace(found, manifest=made.manifest, hashes=made.hashes))
 

@@ -108,7 +108,8 @@ def photograph(height: int, width: int, channels: int = 3, seed: int = 1) -> Arr
         part = image[top:bottom, left:right]
         part[inside] = (light[..., None] + tint)[inside]
     image += random.uniform(-4, 4, image.shape)
-    return np.clip(image, 0, 255).astype(np.uint8)[None]
+    pixels: Array = np.clip(image, 0, 255).astype(np.uint8)[None]
+    return pixels
 
 
 #: Enough to hide the ground nearly everywhere; the largest disc's radius over the smallest's.
@@ -116,7 +117,7 @@ _DISCS, _SPAN = 1000, 40.0
 
 
 def _noise(contract: Contract) -> Array:
-    """1/f noise: as much contrast in every octave, each drawn linearly between its grid's points."""
+    """1/f noise: as much contrast in every octave, drawn linearly between its grid's points."""
     random = np.random.RandomState(2)
     height, width = _size(contract)
     total = np.zeros((height, width, contract.channels))

@@ -96,16 +96,21 @@ class _Orders:
         stride: Sequence[float] = (1, 1),
         dilate: Sequence[float] = (1, 1),
     ) -> Array:
-        """Columns before rows, channels shuffled; for few positions in runs, one after the other."""
+        """Columns before rows, channels shuffled; for few positions in runs, one by one."""
         height, width, depth, _ = filters.shape
         groups = x.shape[3] // depth
-        turned = {"pad": (*pad[2:], *pad[:2]), "stride": stride[::-1], "dilate": dilate[::-1]}
         order = self._order(depth)
 
         def part(chosen: Array) -> Array:
             seen = (np.arange(groups)[:, None] * depth + chosen).ravel()
             taps = filters[:, :, chosen].astype(x.dtype).transpose(1, 0, 2, 3)
-            return windows.conv(x[..., seen].transpose(0, 2, 1, 3), taps, **turned)
+            return windows.conv(
+                x[..., seen].transpose(0, 2, 1, 3),
+                taps,
+                pad=(*pad[2:], *pad[:2]),
+                stride=stride[::-1],
+                dilate=dilate[::-1],
+            )
 
         share = max(1, _RUN // (height * width))
         total = part(order[:share])

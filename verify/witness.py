@@ -127,6 +127,7 @@ class _Run:
                     del kept[each]
         for artifact in self.artifacts:
             self._leftovers(artifact, rounding)
+            self._deployed(artifact, images, name, inherited)
         return rounding
 
     def _own(self, layer: Layer | None, inputs: Sequence[Array]) -> compare.Reference | None:
@@ -196,6 +197,28 @@ class _Run:
                 if artifact.runner.kind == "tf_graph":
                     result = replace(result, own=_allowed(measure))
             artifact.results.append(result)
+
+    def _deployed(
+        self, artifact: _Artifact, images: Array, name: str, right: compare.Reference
+    ) -> None:
+        """The whole net at once, optimised as its users run it: the worse of both runs counts."""
+        place = next((i for i, r in enumerate(artifact.results) if r.layer == name), None)
+        if place is None or artifact.results[place].inherited is None:
+            return
+        result = artifact.results[place]
+        try:
+            outputs = artifact.runner.deployed(images)
+            values = list(outputs.values())[-1]
+            if problem := compare.misfit(right, values):
+                result = replace(result, problem=f"run as a whole: {problem}")
+            else:
+                found = compare.measure(right, values, self._limits(name, right, own=False))
+                assert result.inherited is not None
+                if found.roundings > result.inherited.roundings:
+                    result = replace(result, inherited=found)
+        except (ConversionError, IndexError) as error:
+            result = replace(result, problem=f"cannot be run as a whole: {error}")
+        artifact.results[place] = result
 
     def _leftovers(self, artifact: _Artifact, known: Mapping[str, float]) -> None:
         try:

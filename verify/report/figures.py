@@ -14,8 +14,9 @@ from verify.result import LayerResult, Measure
 
 __all__ = ["Cell", "Depth", "Dot", "Scatter", "depth", "histograms", "scatter"]
 
-#: Pixels: of one layer, of the margins, of the plot.
-STEP, LEFT, TOP, TALL = 26, 50, 24, 260
+#: Pixels: of one layer at least, of all at least, of a bar at most; of the margins, of the plot.
+STEP, WIDE, BAR = 26, 900, 60
+LEFT, TOP, TALL = 50, 24, 260
 #: From the lowest decade down to the line of what is exactly zero, and from there to the names.
 ZERO, NAMES = 24, 14
 #: Width and height of a histogram.
@@ -23,6 +24,7 @@ CELL = (160, 44)
 
 _WORDS: Mapping[State, str] = {
     State.SAME: "",
+    State.ALLOWED: " ≈ allowed",
     State.MADE: " ✗ made here",
     State.CARRIED: " ↓ carried",
     State.DIFFERENT: " ✗ different",
@@ -35,6 +37,7 @@ Results = Sequence[Mapping[str, LayerResult]]
 class Depth:
     """Error against depth. Bars, names and hits have one entry for each layer.
 
+    step   from one layer to the next.
     bars   y of the rounding floor's top, None where there is none.
     lines  one for each artifact; `lost` marks, at the top, where nothing could be compared.
     hits   what is said of the layer where the pointer is.
@@ -43,6 +46,7 @@ class Depth:
     width: float
     height: float
     axis: Axis
+    step: float
     names: tuple[tuple[float, str, bool], ...]
     bars: tuple[float | None, ...]
     lines: tuple[Line, ...]
@@ -94,7 +98,8 @@ def depth(
     errors = [[shown(found.get(layer)) for layer in layers] for found in results]
     values = [measure.rms_rel for row in errors for measure in row if measure]
     axis = Axis.over([*values, *floor.values()], TOP + TALL, TOP, TOP + TALL + ZERO)
-    xs = [LEFT + STEP * (n + 0.5) for n in range(len(layers))]
+    step = max(STEP, WIDE // max(1, len(layers)))
+    xs = [LEFT + step * (n + 0.5) for n in range(len(layers))]
     lines, lost = [], []
     for shape, (found, row) in enumerate(zip(results, errors, strict=True)):
         points = [
@@ -106,9 +111,10 @@ def depth(
         lost.append("".join(f"M{x - 4:g} {TOP - 14}l8 8m0-8l-8 8" for x in gone))
     bad = [any(state(found.get(layer)).bad for found in results) for layer in layers]
     return Depth(
-        width=LEFT + STEP * len(layers) + 8,
+        width=LEFT + step * len(layers) + 8,
         height=TOP + TALL + ZERO + NAMES + 6.0 * max(map(len, layers), default=0),
         axis=axis,
+        step=step,
         names=tuple(zip(xs, layers, bad, strict=True)),
         bars=tuple(axis(floor[n]) if floor.get(n) else None for n in layers),
         lines=tuple(lines),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from verify.result import Column, LayerResult, Measure, Report, WeightResult
+from verify.result import Column, LayerResult, Measure, Regime, Report, WeightResult
 
 __all__ = [
     "Artifact",
@@ -18,6 +18,7 @@ __all__ = [
     "artifacts",
     "findings",
     "layer_names",
+    "layers_on",
     "share",
     "state",
     "telling",
@@ -28,6 +29,7 @@ class State(StrEnum):
     """What became of one layer of one artifact on one input."""
 
     SAME = "same"
+    ALLOWED = "allowed"  # it differs, is known to, and has no limit
     MADE = "made"  # its own error is too large
     CARRIED = "carried"  # its own error is small: an earlier layer is to blame
     DIFFERENT = "different"  # it could not be replayed alone, so nobody knows whose error it is
@@ -37,7 +39,7 @@ class State(StrEnum):
     @property
     def bad(self) -> bool:
         """Counts against the artifact."""
-        return self not in (State.SAME, State.ABSENT)
+        return self not in (State.SAME, State.ALLOWED, State.ABSENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,16 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One bad layer of one artifact: the inputs it was seen on, and the worst of the results."""
+    """One bad layer of one artifact: the inputs it was seen on, and the worst of the results.
+
+    everywhere  on every input on which this layer of this artifact was compared.
+    """
 
     artifact: str
     layer: str
     state: State
     inputs: tuple[str, ...]
+    everywhere: bool
     result: LayerResult
 
 
@@ -109,7 +115,8 @@ def state(result: LayerResult | None) -> State:
         return State.MADE
     if result.inherited and not result.inherited.passed:
         return State.CARRIED if result.own else State.DIFFERENT
-    return State.SAME
+    measures = [each for each in (result.own, result.inherited) if each]
+    return State.ALLOWED if any(math.isinf(each.limit) for each in measures) else State.SAME
 
 
 def telling(result: LayerResult) -> Measure | None:
@@ -126,11 +133,19 @@ def share(measure: Measure) -> float:
     return math.inf if any(map(math.isnan, shares)) else max(shares)
 
 
+_RANK = [
+    State.SAME,
+    State.ALLOWED,
+    State.CARRIED,
+    State.DIFFERENT,
+    State.MADE,
+    State.IMPOSSIBLE,
+]
+
+
 def _badness(result: LayerResult) -> tuple[int, float]:
-    rank = [State.SAME, State.CARRIED, State.DIFFERENT, State.MADE, State.IMPOSSIBLE]
     measure = telling(result)
-    error = measure.roundings if measure else 0.0
-    return rank.index(state(result)), math.inf if math.isnan(error) else error
+    return _RANK.index(state(result)), share(measure) if measure else 0.0
 
 
 def artifacts(report: Report) -> tuple[Artifact, ...]:
@@ -176,6 +191,13 @@ def layer_names(report: Report) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*report.layers, *extra]))
 
 
+def layers_on(regime: Regime, report: Report) -> tuple[str, ...]:
+    """Those that any artifact has on this input: some inputs are made for a few layers alone."""
+    seen = {row.layer for column in regime.columns for row in column.layers}
+    every = layer_names(report)
+    return tuple(name for name in every if name in seen) or every
+
+
 def findings(report: Report) -> tuple[tuple[Finding, ...], tuple[Carried, ...]]:
     """What to tell one by one, and what to sum up.
 
@@ -196,9 +218,13 @@ def findings(report: Report) -> tuple[tuple[Finding, ...], tuple[Carried, ...]]:
 
 
 def _finding(artifact: Artifact, result: LayerResult) -> Finding:
-    inputs = tuple(
-        name
+    bad = {
+        name: state(row).bad
         for name, column in artifact.columns.items()
-        if any(row.layer == result.layer and state(row).bad for row in column.layers)
+        for row in column.layers
+        if row.layer == result.layer
+    }
+    inputs = tuple(name for name in bad if bad[name])
+    return Finding(
+        artifact.label, result.layer, state(result), inputs, len(inputs) == len(bad), result
     )
-    return Finding(artifact.label, result.layer, state(result), inputs, result)

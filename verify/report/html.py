@@ -22,7 +22,7 @@ from verify.report.findings import (
     State,
     artifacts,
     findings,
-    layer_names,
+    layers_on,
     share,
     state,
     telling,
@@ -87,6 +87,7 @@ class _Panel:
     name: str
     shape: str
     failed: bool
+    layers: tuple[str, ...]
     depth: figures.Depth
     scatter: figures.Scatter
     histograms: tuple[figures.Cell, ...]
@@ -97,8 +98,7 @@ class _Panel:
 def render(report: Report) -> str:
     """The page as text."""
     every = artifacts(report)
-    layers = layer_names(report)
-    panels = tuple(_panel(regime, report, every, layers) for regime in report.regimes)
+    panels = tuple(_panel(regime, report, every) for regime in report.regimes)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("verify.report", _PAGE),
         autoescape=True,
@@ -111,7 +111,6 @@ def render(report: Report) -> str:
         report=report,
         verdict=words.verdict(report),
         artifacts=every,
-        layers=layers,
         panels=panels,
         first=next((n for n, panel in enumerate(panels) if panel.failed), 0),
         faults=tuple(_faults(report, every)),
@@ -120,7 +119,7 @@ def render(report: Report) -> str:
         manifest=tuple(_flat(report.manifest)),
         shapes=drawing.SHAPES,
         left=figures.LEFT,
-        step=figures.STEP,
+        bar=figures.BAR,
         names=figures.NAMES,
         columns=_COLUMNS,
         blanks=Markup("<td>" * len(_COLUMNS)),
@@ -139,15 +138,14 @@ def _faults(report: Report, every: Sequence[Artifact]) -> Iterator[_Fault]:
                 yield _Fault(State.DIFFERENT, "Weight", row.name, artifact.label, text)
     told, carried = findings(report)
     for finding in told:
-        text = words.describe(finding.result) + words.inputs(finding, report)
+        text = words.describe(finding.result) + words.inputs(finding)
         yield _Fault(finding.state, "Layer", finding.layer, finding.artifact, text)
     for each in carried:
         yield _Fault(State.CARRIED, "", "", each.artifact, words.carried(each))
 
 
-def _panel(
-    regime: Regime, report: Report, every: Sequence[Artifact], layers: tuple[str, ...]
-) -> _Panel:
+def _panel(regime: Regime, report: Report, every: Sequence[Artifact]) -> _Panel:
+    layers = layers_on(regime, report)
     columns = [artifact.columns.get(regime.name) for artifact in every]
     results = [{row.layer: row for row in column.layers} if column else {} for column in columns]
     floor = report.rounding.get(regime.name, {})
@@ -156,6 +154,7 @@ def _panel(
         name=words.plain(regime.name),
         shape=words.shape(regime.shape),
         failed=any(column and not column.verdict.passed for column in columns),
+        layers=layers,
         depth=figures.depth(layers, every, results, floor),
         scatter=figures.scatter(every, results),
         histograms=tuple(figures.histograms(layers, results)),
@@ -255,6 +254,7 @@ def _inlined(name: str, more: str = "") -> dict[str, Markup]:
 
 _STATES: Mapping[State, str] = {
     State.SAME: "within limits",
+    State.ALLOWED: "≈ known and allowed",
     State.MADE: "✗ made here",
     State.CARRIED: "↓ carried",
     State.DIFFERENT: "✗ different",

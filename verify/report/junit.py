@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
-from verify.report.findings import Artifact, artifacts, layer_names, state
+from verify.report.findings import Artifact, artifacts, layers_on, state
 from verify.report.words import describe, describe_weight, plain, verdict
 from verify.result import Column, LayerResult, Report
 
@@ -53,8 +53,8 @@ def render(report: Report, *, when: datetime | None = None) -> str:
 
 def _suites(report: Report) -> Iterator[_Suite]:
     every = artifacts(report)
-    layers = layer_names(report)
     for regime in report.regimes:
+        layers = layers_on(regime, report)
         for artifact in every:
             if column := artifact.columns.get(regime.name):
                 cases = (*_layer_cases(column, layers), _verdict_case(column))

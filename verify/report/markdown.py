@@ -71,7 +71,7 @@ def _weights(every: Sequence[Artifact]) -> Iterator[_Row]:
 def _layers(report: Report) -> Iterator[_Row]:
     told, summed = findings(report)
     for finding in told:
-        words = _words(describe(finding.result) + inputs(finding, report))
+        words = _words(describe(finding.result) + inputs(finding))
         yield _code(finding.artifact), _code(finding.layer), words
     for each in summed:
         yield _code(each.artifact), "…", _words(carried(each))

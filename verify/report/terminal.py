@@ -37,6 +37,7 @@ __all__ = ["render"]
 #: State -> its mark, the same where only ASCII can be written, and its colour.
 _MARKS: Mapping[State, tuple[str, str, str]] = {
     State.SAME: ("", "", "green"),
+    State.ALLOWED: ("≈ ", "~ ", "cyan"),
     State.MADE: ("✗ ", "X ", "bold red"),
     State.CARRIED: ("↓ ", "v ", "yellow"),
     State.DIFFERENT: ("✗ ", "X ", "bold red"),
@@ -104,7 +105,7 @@ def _bad_rows(report: Report) -> list[tuple[Text, str, str]]:
         ]
     told, summed = findings(report)
     for finding in told:
-        words = describe(finding.result) + inputs(finding, report)
+        words = describe(finding.result) + inputs(finding)
         head = Text(plain(finding.artifact), style=_MARKS[finding.state][2])
         rows.append((head, plain(finding.layer), words))
     rows += [(Text(plain(each.artifact), style="yellow"), "…", carried(each)) for each in summed]
@@ -167,10 +168,13 @@ def _value(result: LayerResult | None) -> str:
 
 def _legend(report: Report, console: Console) -> Text:
     place = 1 if _only_ascii(console) else 0
-    made, carried = (_MARKS[each][place] for each in (State.MADE, State.CARRIED))
+    made, carried, known = (
+        _MARKS[each][place] for each in (State.MADE, State.CARRIED, State.ALLOWED)
+    )
     several = len(report.regimes) > 1
     inputs = f"The worst of {count(len(report.regimes), 'input')}. " if several else ""
-    words = f"{inputs}{made}made here, {carried}carried from an earlier layer, - no such layer"
+    words = f"{inputs}{made}made here, {carried}carried from an earlier layer, "
+    words += f"{known}known and allowed, - no such layer"
     return Text(words, style="dim")
 
 

@@ -76,9 +76,9 @@ def carried(found: Carried) -> str:
     return plain(f"{span}: {count(found.layers, 'layer')} only {verb} the error of an earlier one")
 
 
-def inputs(finding: Finding, report: Report) -> str:
+def inputs(finding: Finding) -> str:
     """`` where it is on all of them, else ` (only on black)`."""
-    if len(finding.inputs) == len(report.regimes):
+    if finding.everywhere:
         return ""
     return f" (only on {', '.join(map(plain, finding.inputs))})"
 
@@ -127,7 +127,8 @@ def describe(result: LayerResult) -> str:
     if inherited and found is State.DIFFERENT:
         return f"different: {_error('error', inherited)}, not replayed alone; {_place(inherited)}"
     parts = {"own error": own, "inherited": inherited}
-    return "within limits: " + ", ".join(_error(n, m) for n, m in parts.items() if m)
+    verdict = "known and allowed" if found is State.ALLOWED else "within limits"
+    return f"{verdict}: " + ", ".join(_error(n, m) for n, m in parts.items() if m)
 
 
 def _error(name: str, measure: Measure) -> str:

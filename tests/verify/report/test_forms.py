@@ -221,6 +221,21 @@ def test_junit_skips_what_an_artifact_does_not_have(reports: Reports) -> None:
     assert not failures(found["photograph", "variables"])
 
 
+def test_an_input_that_is_made_for_one_layer_alone(reports: Reports) -> None:
+    """No layer is then said to be missing, and a bad one is bad on all inputs that it was on."""
+    first = reports.bad_weight.regimes[0]
+    short = tuple(
+        replace(c, layers=tuple(row for row in c.layers if row.layer == "preL2"))
+        for c in first.columns
+    )
+    some = replace(first, name="near-zero vectors", columns=short)
+    report = replace(reports.bad_weight, regimes=(first, some))
+    suite = suites(report)["near-zero vectors", "model.keras"]
+    assert [case.get("name") for case in suite.iter("testcase")] == ["preL2", "verdict"]
+    assert "only on" not in markdown.render(report)
+    assert render(report, "html").count('<tr id="d1-') == 6
+
+
 def test_markdown_of_a_failure(reports: Reports) -> None:
     text = markdown.render(reports.bad_weight)
     assert text.startswith("### ❌ netvlad-verify: different\n\nmodel.onnx differs")

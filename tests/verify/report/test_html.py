@@ -191,4 +191,8 @@ def test_where_nothing_was_compared_the_figure_has_a_cross_and_a_gap(reports: Re
     hit = figure.hits[report.layers.index("relu4_1")].splitlines()
     assert hit[0] == "relu4_1"
     assert hit[5] == "✗ missing  saved_model"
+    assert figure.step == 26
+    assert figure.width == 50 + 36 * 26 + 8
+    few = figures.depth(report.layers[:3], artifacts(report), results, {})
+    assert (few.step, few.width) == (300, 958)  # a short net fills the figure
     assert figures.scatter(artifacts(report), results).left_out == 1

@@ -168,6 +168,13 @@ def test_brief(problem: str, expected: str) -> None:
             "the worst element [0, 1] is 2.5 instead of 2",
         ),
         (
+            replace(LARGE, limit=math.inf, peak_limit=math.inf),
+            None,
+            "",
+            State.ALLOWED,
+            "known and allowed: own error 812 roundings (limit ∞)",
+        ),
+        (
             None,
             GOOD,
             "",
@@ -220,6 +227,7 @@ def test_what_is_told_and_what_is_summed_up(reports: Reports) -> None:
         ("model.onnx", "conv3_2", State.MADE)
     ]
     assert told[0].inputs == ("photograph", "black", "odd size")
+    assert told[0].everywhere
     assert [(each.first, each.last, each.layers) for each in carried] == [
         ("relu3_2", "finalL2", 22)
     ]

@@ -22,7 +22,7 @@
   // Sorting: a click sorts upwards, the next downwards, the third puts back.
   const collator = new Intl.Collator("en", { numeric: true });
   const value = cell => {
-    const text = (cell ? cell.textContent : "").replace(/^[✗↓✓]\s*/, "").trim();
+    const text = (cell ? cell.textContent : "").replace(/^[✗↓✓≈]\s*/, "").trim();
     if (!text || text === "–") return null;
     if (text === "∞" || text === "NaN") return Infinity;
     const number = Number(text.replace(/,/g, ""));
