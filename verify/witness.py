@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from converters.checkpoint import Checkpoint, Layer
 from converters.errors import ConversionError
 from verify import compare, diagnose, oracle, regimes
 from verify.capture import Array, Runner
+from verify.near_zero import allowed, is_l2, shortened
 from verify.reference import weights_of
 from verify.result import Column, LayerResult, Regime, Report, WeightResult
 from verify.rounding import rounded
@@ -27,7 +27,6 @@ __all__ = ["NEAR_ZERO", "witness"]
 
 #: L2 layers replayed alone on vectors of these lengths, where an epsilon shows.
 NEAR_ZERO = "near-zero vectors"
-_LENGTHS = tuple(10.0**e for e in range(-9, -2))
 
 
 @dataclass(slots=True)
@@ -174,14 +173,14 @@ class _Run:
 
     def _probe(self, layer: Layer | None, inputs: Sequence[Array]) -> None:
         """An L2 layer on vectors so short that its epsilon shows."""
-        if layer is None or not _is_l2(layer):
+        if layer is None or not is_l2(layer):
             return
         if self.near_zero is None:
             others = [
                 _Artifact(a.name, a.runner, iter(())) for a in self.artifacts if a.runner.layers
             ]
             self.near_zero = _Run(self.checkpoint, self.tolerance, others)
-        short = [_shortened(inputs[0], whole=layer.kind != "normalize")]
+        short = [shortened(inputs[0], whole=layer.kind != "normalize")]
         own = self._own(layer, short)
         assert own is not None
         for artifact in self.near_zero.artifacts:
@@ -195,7 +194,7 @@ class _Run:
                 cause = diagnose.constants(self.checkpoint, layer.name, short, values)
                 artifact.causes[layer.name] = cause or "an epsilon"
                 if artifact.runner.kind == "tf_graph":
-                    result = replace(result, own=_allowed(measure))
+                    result = replace(result, own=allowed(measure))
             artifact.results.append(result)
 
     def _deployed(
@@ -228,28 +227,6 @@ class _Run:
         for name, values in artifact.waiting.items():
             problem = f"the source has no layer {name}"
             artifact.results.append(LayerResult(name, values.shape, None, None, problem))
-
-
-def _allowed(measure: Any) -> Any:
-    """TensorFlow's l2_normalize clamps where MatConvNet adds: a named row, not a failure."""
-    return replace(measure, limit=float("inf"), peak_limit=float("inf"))
-
-
-def _is_l2(layer: Layer) -> bool:
-    if layer.kind == "normalize":
-        _, _, alpha, beta = layer.options["param"]
-        return bool(alpha == 1 and beta == 0.5)
-    return layer.kind == "layerWholeL2Normalize"
-
-
-def _shortened(values: Array, *, whole: bool) -> Array:
-    """The same vectors at the lengths 1e-9 to 1e-3, in turn."""
-    axes = tuple(range(1, values.ndim)) if whole else (-1,)
-    norms = np.sqrt(np.square(values.astype(np.float64)).sum(axis=axes, keepdims=True))
-    lengths = np.resize(np.array(_LENGTHS), norms.size).reshape(norms.shape)
-    if whole:  # one vector for each image: the batch is too small for every length
-        lengths = np.full(norms.shape, 1e-9)
-    return (values / np.where(norms, norms, 1) * lengths).astype(np.float32)
 
 
 def _replayed(runner: Runner, layer: str, inputs: Sequence[Array]) -> tuple[Array | None, str]:

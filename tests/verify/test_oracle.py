@@ -439,3 +439,16 @@ def test_descriptors_agree(picture: str, shared_data: Path) -> None:
     *_, (name, y) = execute(checkpoint, x)
     assert name == "finalL2"
     assert np.linalg.norm(y[0] - expected) <= 1e-5
+
+
+def test_the_stock_cpu_build_differs_by_its_approximate_power(shared_data: Path) -> None:
+    """MatConvNet's CPU normalisation approximates powf (fast_pow); with powf it agrees.
+
+    That is the distance that every port reports against MATLAB: a loose gate.
+    """
+    folder = shared_data / "netvlad"
+    checkpoint = read_net(folder / "vd16_white64_classes_v7.mat")
+    x = np.load(folder / "image_query_96x128.npy", allow_pickle=False)
+    stock = np.load(folder / "matconvnet_stock_cpu_descriptor_query_96x128.npy", allow_pickle=False)
+    *_, (_, y) = execute(checkpoint, x)
+    assert 1e-3 < np.linalg.norm(y[0] - stock.ravel()) <= 5e-3
