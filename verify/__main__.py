@@ -62,7 +62,7 @@ def _check_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     add("--rtol", type=float, metavar="X", help="allow |d| up to X times the layer's largest value")
     add("--tolerance", action="append", default=[], metavar="NAME:VALUE", help="for one layer, in "
         "units of its float32 rounding")  # fmt: skip
-    add("--stream", action="store_true", help="for large images: hold one layer at a time")
+    add("--stream", action="store_true", help="less memory: each artifact in a process of its own")
     add("--report", type=Path, metavar="DIR", help="where report/ goes; default: beside the "
         "artifacts, none with --reference")  # fmt: skip
     parser.set_defaults(run=_check)

@@ -5,25 +5,29 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
+import multiprocessing
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoint import Checkpoint
+from rich.console import Console
+
 from verify import regimes, report
 from verify.capture import Array, Runner
 from verify.folder import MANIFEST, open_folder
 from verify.formats import open_artifact
 from verify.names import given
 from verify.reference import declared_crop, reference
-from verify.result import Report
+from verify.report import terminal
+from verify.result import Regime, Report
 from verify.tolerance import Tolerance
 from verify.witness import witness
 
-__all__ = ["artifacts", "folder", "run"]
+__all__ = ["Task", "artifacts", "folder", "run"]
 
 _LIBRARIES = (
     *("netvlad-keras", "numpy", "scipy", "tensorflow", "tensorflow-cpu"),
@@ -42,7 +46,7 @@ def run(options: argparse.Namespace) -> bool:
             for path in _expanded(options.paths)
         ]
     for place, each in found:
-        print(report.render(each, "terminal"))
+        print(terminal.render(each, Console()))
         if place:
             written = report.write_all(each, place)
             print(f"report: {written['html']}")
@@ -65,20 +69,61 @@ def folder(path: Path, options: argparse.Namespace, tolerance: Tolerance) -> Rep
     A file that is not as the manifest says is reported, and compared all the same.
     """
     made = open_folder(path)
-    checkpoint = reference(made.sources[0], declared_crop(made.manifest))
-    runners = {p.name: open_artifact(p) for p in made.artifacts if p.exists()}
-    if not declared_crop(made.manifest):
-        runners |= {source.name: open_artifact(source) for source in made.sources}
-    found = witness(checkpoint, runners, _images(options, made.manifest), tolerance)
+    crop = declared_crop(made.manifest)
+    there = {p.name: p for p in made.artifacts if p.exists()}
+    if not crop:
+        there |= {source.name: source for source in made.sources}
+    task = Task(made.sources[0], crop, {}, _images(options, made.manifest), tolerance)
+    found = task.all(there, stream=options.stream)
     return _signed(replace(found, manifest=made.manifest, hashes=made.hashes))
 
 
 def artifacts(options: argparse.Namespace, tolerance: Tolerance) -> Report:
     """Any artifacts against any source."""
-    checkpoint: Checkpoint = reference(options.reference, options.dim)
     names = given.read(options.names) if options.names else {}
-    runners: dict[str, Runner] = {str(p): open_artifact(p, names) for p in options.paths}
-    return _signed(witness(checkpoint, runners, _images(options, {}), tolerance))
+    task = Task(options.reference, options.dim, names, _images(options, {}), tolerance)
+    return _signed(task.all({str(p): p for p in options.paths}, stream=options.stream))
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What artifacts are compared with, and on what."""
+
+    source: Path
+    crop: int | None
+    names: given.Names
+    images: Mapping[str, Array]
+    tolerance: Tolerance
+
+    def all(self, paths: Mapping[str, Path], *, stream: bool) -> Report:
+        """One report on all; with `stream` each in a process of its own, one at a time."""
+        if not stream or len(paths) < 2:
+            return self.together(paths)
+        context = multiprocessing.get_context("spawn")
+        found = []
+        for name, path in paths.items():
+            with ProcessPoolExecutor(1, context) as pool:
+                found.append(pool.submit(self.together, {name: path}).result())
+        return _merged(found)
+
+    def together(self, paths: Mapping[str, Path]) -> Report:
+        """The artifacts are opened first: what opening costs is given back before the rest."""
+        runners: dict[str, Runner] = {
+            name: open_artifact(path, self.names) for name, path in paths.items()
+        }
+        checkpoint = reference(self.source, self.crop)
+        return witness(checkpoint, runners, self.images, self.tolerance)
+
+
+def _merged(reports: Sequence[Report]) -> Report:
+    """Reports on the same source and inputs, a column from each."""
+    columns: dict[str, Regime] = {}
+    for each in reports:
+        for regime in each.regimes:
+            before = columns.get(regime.name)
+            joined = (*(before.columns if before else ()), *regime.columns)
+            columns[regime.name] = replace(regime, columns=joined)
+    return replace(reports[0], regimes=tuple(columns.values()))
 
 
 def _images(options: argparse.Namespace, manifest: Mapping[str, Any]) -> dict[str, Array]:

@@ -17,7 +17,8 @@ SCOPE = "vgg16_netvlad_pca"
 #: What a reader of a comparison must know of the graph.
 CLAMPED = (
     "preL2 and finalL2 are tf.nn.l2_normalize, x / sqrt(max(sum, 1e-12)), where MatConvNet has "
-    "x / sqrt(sum + 1e-12): they differ on vectors with a norm below about 1e-3"
+    "x / sqrt(sum + 1e-12), and postL2 has 1e-12 under the root, where MatConvNet adds it to the "
+    "root: they differ on vectors with a norm below about 1e-3"
 )
 
 _CONVOLUTIONS = (
