@@ -44,10 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = Table("artifact", "wall s", "own MB", "with files", title=f"full net, {options.size}")
     runs = {name: [name] for name in FILES} | {"all, --stream": list(FILES)}
     for name, files in runs.items():
-        words = ["check", "--reference", str(source), "--image", str(image), "--inputs", "small"]
-        seconds, own, with_files = _measured(
-            [*words, "--stream", *(str(folder / f) for f in files)]
-        )
+        words = ["check", "--stream", "--reference", str(source), *(str(folder / f) for f in files)]
+        words += ["--image", str(image), "--inputs", "smallest"]
+        seconds, own, with_files = _measured(words)
         table.add_row(name, f"{seconds:.1f}", f"{own / 1e6:,.1f}", f"{with_files / 1e6:,.1f}")
     Console(width=100).print(table)
 
@@ -67,9 +66,12 @@ def _made(work: Path) -> tuple[Path, Path]:
 def _measured(words: list[str]) -> tuple[float, float, float]:
     """Seconds, and the largest proportional set size of the process tree, in bytes."""
     start = time.perf_counter()
-    with subprocess.Popen([sys.executable, "-m", "verify", *words], cwd=ROOT) as process:
-        with sampled(process.pid) as memory:
-            code = process.wait()
+    command = [sys.executable, "-m", "verify", *words]
+    with (
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process,
+        sampled(process.pid) as memory,
+    ):
+        code = process.wait()
     if code:
         raise SystemExit(f"netvlad-verify ended with {code}")
     seconds = time.perf_counter() - start
