@@ -14,15 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from verify import regimes, report
+from verify.candidate import Failure
 from verify.capture import Array, Runner
 from verify.folder import MANIFEST, open_folder
 from verify.formats import open_artifact
 from verify.names import given
 from verify.reference import declared_crop, reference
-from verify.report import terminal
+from verify.report import repro, terminal
 from verify.result import Regime, Report
 from verify.tolerance import Tolerance
 from verify.witness import witness
@@ -73,7 +75,14 @@ def folder(path: Path, options: argparse.Namespace, tolerance: Tolerance) -> Rep
     there = {p.name: p for p in made.artifacts if p.exists()}
     if not crop:
         there |= {source.name: source for source in made.sources}
-    task = Task(made.sources[0], crop, {}, _images(options, made.manifest), tolerance)
+    task = Task(
+        made.sources[0],
+        crop,
+        {},
+        _images(options, made.manifest),
+        tolerance,
+        options.report or path,
+    )
     found = task.all(there, stream=options.stream)
     return _signed(replace(found, manifest=made.manifest, hashes=made.hashes))
 
@@ -81,19 +90,22 @@ def folder(path: Path, options: argparse.Namespace, tolerance: Tolerance) -> Rep
 def artifacts(options: argparse.Namespace, tolerance: Tolerance) -> Report:
     """Any artifacts against any source."""
     names = given.read(options.names) if options.names else {}
-    task = Task(options.reference, options.dim, names, _images(options, {}), tolerance)
+    task = Task(
+        options.reference, options.dim, names, _images(options, {}), tolerance, options.report
+    )
     return _signed(task.all({str(p): p for p in options.paths}, stream=options.stream))
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What artifacts are compared with, and on what."""
+    """What artifacts are compared with, and on what; `place` is where a failure is kept."""
 
     source: Path
     crop: int | None
     names: given.Names
     images: Mapping[str, Array]
     tolerance: Tolerance
+    place: Path | None = None
 
     def all(self, paths: Mapping[str, Path], *, stream: bool) -> Report:
         """One report on all; with `stream` each in a process of its own, one at a time."""
@@ -112,7 +124,17 @@ class Task:
             name: open_artifact(path, self.names) for name, path in paths.items()
         }
         checkpoint = reference(self.source, self.crop)
-        return witness(checkpoint, runners, self.images, self.tolerance)
+        return witness(checkpoint, runners, self.images, self.tolerance, self._keep)
+
+    def _keep(self, artifact: str, runner: Runner, failure: Failure) -> None:
+        """A failing layer, for others to run: `report/repro/`."""
+        if self.place is None:
+            return
+        model = getattr(runner, "alone", lambda layer: None)(failure.layer)
+        name = repro.folder_name(Path(artifact).name, failure.layer)
+        expected = failure.expected.astype(np.float32)
+        folder = self.place / "report" / "repro" / name
+        repro.write(folder, model, failure.inputs, expected, failure.found)
 
 
 def _merged(reports: Sequence[Report]) -> Report:

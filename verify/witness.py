@@ -5,15 +5,15 @@ The oracle and every artifact are walked in step; what was compared is dropped.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from converters.checkpoint import Checkpoint, Layer
 from converters.errors import ConversionError
 from verify import compare, diagnose, oracle, regimes
+from verify.candidate import Candidate, Failure, OnFailure, replayed_alone
 from verify.capture import Array, Runner
 from verify.near_zero import allowed, is_l2, shortened
 from verify.reference import weights_of
@@ -29,44 +29,16 @@ __all__ = ["NEAR_ZERO", "witness"]
 NEAR_ZERO = "near-zero vectors"
 
 
-@dataclass(slots=True)
-class _Artifact:
-    """One artifact on its way through a run."""
-
-    name: str
-    runner: Runner
-    outputs: Iterator[tuple[str, Array]]
-    waiting: dict[str, Array] = field(default_factory=dict)
-    results: list[LayerResult] = field(default_factory=list)
-    causes: dict[str, str] = field(default_factory=dict)
-    refused: str = ""
-    seconds: float = 0.0
-
-    def take(self, layer: str) -> Array | None:
-        """The output of `layer`, run on to it; what comes before it waits for its turn."""
-        start = time.perf_counter()
-        try:
-            while layer not in self.waiting:
-                name, values = next(self.outputs)
-                self.waiting[name] = values
-            return self.waiting.pop(layer)
-        except StopIteration:
-            return None
-        except ConversionError as error:
-            self.refused = self.refused or error.message
-            self.outputs = iter(())
-            return None
-        finally:
-            self.seconds += time.perf_counter() - start
-
-
 def witness(
     checkpoint: Checkpoint,
     runners: Mapping[str, Runner],
     images: Mapping[str, Array] | None = None,
     tolerance: Tolerance | None = None,
+    on_failure: OnFailure | None = None,
 ) -> Report:
     """Compare every runner with the source on every input (`regimes.regimes()` by default).
+
+    `on_failure` is given the first failing layer of each artifact on each input.
 
     Raises `ConversionError` where the source itself cannot be executed.
     """
@@ -78,7 +50,10 @@ def witness(
     rounding: dict[str, dict[str, float]] = {}
     for name, batch in images.items():
         run = _Run(
-            checkpoint, tolerance, [_Artifact(n, r, r.run(batch)) for n, r in runners.items()]
+            on_failure,
+            checkpoint,
+            tolerance,
+            [Candidate(n, r, r.run(batch)) for n, r in runners.items()],
         )
         rounding[name] = run.walk(batch)
         found.append(_regime(name, batch.shape, run, right, differences))
@@ -96,8 +71,13 @@ class _Run:
     """One input through the oracle and all artifacts."""
 
     def __init__(
-        self, checkpoint: Checkpoint, tolerance: Tolerance, artifacts: list[_Artifact]
+        self,
+        on_failure: OnFailure | None,
+        checkpoint: Checkpoint,
+        tolerance: Tolerance,
+        artifacts: list[Candidate],
     ) -> None:
+        self.on_failure = on_failure
         self.checkpoint = checkpoint
         self.tolerance = tolerance
         self.artifacts = artifacts
@@ -138,7 +118,7 @@ class _Run:
 
     def _compare(
         self,
-        artifact: _Artifact,
+        artifact: Candidate,
         name: str,
         inputs: Sequence[Array],
         own: compare.Reference | None,
@@ -156,7 +136,7 @@ class _Run:
         histogram = compare.histogram(inherited, values)
         alone, problem, replayed = None, "", None
         if own is not None:
-            replayed, problem = _replayed(artifact.runner, name, inputs)
+            replayed, problem = replayed_alone(artifact.runner, name, inputs)
             if replayed is not None and not (problem := compare.misfit(own, replayed)):
                 alone = compare.measure(own, replayed, self._limits(name, own, own=True))
         result = LayerResult(name, values.shape, whole, alone, problem, histogram)
@@ -165,6 +145,10 @@ class _Run:
             cause = diagnose.order(self.checkpoint, artifact.runner, name)
             if not cause and replayed is not None:
                 cause = diagnose.constants(self.checkpoint, name, inputs, replayed)
+            if self.on_failure and not artifact.causes:
+                right = (own or inherited).values
+                found = values if replayed is None else replayed
+                self.on_failure(artifact.name, artifact.runner, Failure(name, inputs, right, found))
             artifact.causes[name] = cause
 
     def _limits(self, name: str, right: compare.Reference, *, own: bool) -> Limits:
@@ -177,14 +161,14 @@ class _Run:
             return
         if self.near_zero is None:
             others = [
-                _Artifact(a.name, a.runner, iter(())) for a in self.artifacts if a.runner.layers
+                Candidate(a.name, a.runner, iter(())) for a in self.artifacts if a.runner.layers
             ]
-            self.near_zero = _Run(self.checkpoint, self.tolerance, others)
+            self.near_zero = _Run(None, self.checkpoint, self.tolerance, others)
         short = [shortened(inputs[0], whole=layer.kind != "normalize")]
         own = self._own(layer, short)
         assert own is not None
         for artifact in self.near_zero.artifacts:
-            values, problem = _replayed(artifact.runner, layer.name, short)
+            values, problem = replayed_alone(artifact.runner, layer.name, short)
             if values is None or (problem := compare.misfit(own, values)):
                 artifact.results.append(LayerResult(layer.name, (), None, None, problem))
                 continue
@@ -198,7 +182,7 @@ class _Run:
             artifact.results.append(result)
 
     def _deployed(
-        self, artifact: _Artifact, images: Array, name: str, right: compare.Reference
+        self, artifact: Candidate, images: Array, name: str, right: compare.Reference
     ) -> None:
         """The whole net at once, optimised as its users run it: the worse of both runs counts."""
         place = next((i for i, r in enumerate(artifact.results) if r.layer == name), None)
@@ -219,7 +203,7 @@ class _Run:
             result = replace(result, problem=f"cannot be run as a whole: {error}")
         artifact.results[place] = result
 
-    def _leftovers(self, artifact: _Artifact, known: Mapping[str, float]) -> None:
+    def _leftovers(self, artifact: Candidate, known: Mapping[str, float]) -> None:
         try:
             artifact.waiting |= dict(artifact.outputs)
         except ConversionError as error:
@@ -227,13 +211,6 @@ class _Run:
         for name, values in artifact.waiting.items():
             problem = f"the source has no layer {name}"
             artifact.results.append(LayerResult(name, values.shape, None, None, problem))
-
-
-def _replayed(runner: Runner, layer: str, inputs: Sequence[Array]) -> tuple[Array | None, str]:
-    try:
-        return runner.replay(layer, inputs), ""
-    except ConversionError as error:
-        return None, error.message
 
 
 def _regime(

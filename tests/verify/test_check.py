@@ -52,6 +52,12 @@ def test_another_net_s_file_fails_by_layer_and_checksum(
     assert verdict["first_bad_layer"] == "conv2_1"
     assert verdict["tensor"] == "conv2_1/kernel"
     assert "model.onnx" in capsys.readouterr().out
+    kept = folder / "report" / "repro" / "model.onnx-conv2_1"
+    assert (kept / "model.onnx").is_file()
+    found = onnx.load_tensor(kept / "test_data_set_0" / "found_0.pb")
+    expected = onnx.load_tensor(kept / "test_data_set_0" / "output_0.pb")
+    assert found.dims == expected.dims
+    assert found.raw_data != expected.raw_data
 
 
 def test_without_its_source_nothing_can_be_compared(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +65,7 @@ class Layered:
 
     kind, layers, notes  as `Runner` has them.
     reads   layer -> the layers whose outputs it reads, `image` for the net's input.
+    alone   layer -> the layer cut out as an ONNX model, or None.
     axes    of the values that lie otherwise than in a capture, `image` among them.
     takes   the images.
     step    computes one layer.
@@ -79,6 +81,7 @@ class Layered:
     stored: Callable[[], Mapping[str, Array]]
     whole: Whole
     axes: Mapping[str, str] = field(default_factory=dict)
+    alone: Callable[[str], Any] = lambda layer: None
     notes: tuple[str, ...] = ()
     layers: tuple[str, ...] = field(init=False)
 

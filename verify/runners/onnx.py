@@ -65,6 +65,7 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
         stored=lambda: _weights(opened, names),
         whole=_whole(path, image.tensor, {n: named[n] for n in graph.outputs if n in named}),
         axes={layer: place.axes for layer, place in places.items()},
+        alone=lambda layer: _alone(graph, opened, places, reads, layer),
     )
 
 
@@ -143,6 +144,25 @@ def _step(
         return np.asarray(output)
 
     return step
+
+
+def _alone(
+    graph: Graph,
+    opened: Opened,
+    places: Mapping[str, Place],
+    reads: Mapping[str, tuple[str, ...]],
+    layer: str,
+) -> Any:
+    """One layer as a model of its own, with its weights in it."""
+    if layer not in reads:
+        return None
+    feeds = [places[name].tensor for name in reads[layer]]
+    model = graph.between(feeds, places[layer].tensor)
+    for tensor in model.graph.initializer:
+        if tensor.name in opened.apart:
+            values = np.ascontiguousarray(opened.initializers[tensor.name])
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    return model
 
 
 def _session(model: Any, opened: Opened) -> Any:
