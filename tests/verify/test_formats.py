@@ -51,7 +51,7 @@ def test_an_artifact_is_known_by_its_names(
     [
         ([], "m.onnx", "does not exist"),
         ([], "m", "does not exist"),
-        (["m.txt"], "m.mat", "is not an artifact that is known"),
+        (["m.txt"], "m.txt", "is not an artifact that is known"),
         (["m/readme"], "m", "is not an artifact that is known"),
         (["m.meta"], "m.meta", "is not an artifact that is known"),
         (["m.onnx/inside"], "m.onnx", "is not an artifact that is known"),
