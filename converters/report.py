@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -58,9 +59,13 @@ class _Bars:
         self._tasks: dict[str, Any] = {}
 
     def step(self, message: str) -> None:
+        self.finish()
+        self._steps.add_task(escape(message), total=None)
+
+    def finish(self) -> None:
+        """Tick off what was under way."""
         for task in self._steps.task_ids:
             self._steps.update(task, total=1, completed=1)
-        self._steps.add_task(escape(message), total=None)
 
     def transfer(self, name: str, done: int, total: int | None) -> None:
         if not done and total is None:
@@ -85,16 +90,12 @@ def progress(*, quiet: bool) -> Iterator[_Lines | _Bars]:
         yield _Lines(quiet)
         return
     name = TextColumn("{task.description}")
-    with Progress(
-        name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console
-    ) as transfers:
-        steps = Progress(
-            SpinnerColumn(finished_text="✓"), name, TimeElapsedColumn(), console=console
-        )
-        with transfers:
-            transfers.live.console.print()
-        with steps:
-            yield _Bars(steps, transfers)
+    transfers = Progress(name, BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    steps = Progress(SpinnerColumn(finished_text="✓"), name, TimeElapsedColumn())
+    with Live(Group(transfers, steps), console=console):
+        bars = _Bars(steps, transfers)
+        yield bars
+        bars.finish()
 
 
 def manifest(folder: Path) -> dict[str, Any]:
