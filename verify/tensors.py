@@ -32,7 +32,7 @@ def _tensor(name: str, right: Array, found: Array | None) -> WeightResult:
     if found.shape != right.shape:
         problem = f"has shape {found.shape}, the source {right.shape}"
         return WeightResult(name, right.size, 0, problem=problem)
-    expected = right.astype(np.float32)
+    expected = right.astype(np.float32, copy=False)
     different = found != expected
     count = int(np.count_nonzero(different))
     if not count:

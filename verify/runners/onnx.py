@@ -56,14 +56,16 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
         for layer, place in places.items()
         if layer != IMAGE
     }
+    parts: dict[str, tuple[list[str], Any]] = {}
+    outputs = {name: named[name] for name in graph.outputs if name in named}
     return Layered(
         kind="onnx",
         path=path,
         reads=reads,
         takes=takes,
-        step=_step(graph, opened, places, reads),
+        step=_step(graph, opened, places, reads, parts),
         stored=lambda: _weights(opened, names),
-        whole=_whole(path, image.tensor, {n: named[n] for n in graph.outputs if n in named}),
+        whole=_whole(path, image.tensor, outputs, parts),
         axes={layer: place.axes for layer, place in places.items()},
         alone=lambda layer: _alone(graph, opened, places, reads, layer),
     )
@@ -126,9 +128,8 @@ def _step(
     opened: Opened,
     places: Mapping[str, Place],
     reads: Mapping[str, tuple[str, ...]],
+    sessions: dict[str, tuple[list[str], Any]],
 ) -> Step:
-    sessions: dict[str, tuple[list[str], Any]] = {}
-
     def step(layer: str, inputs: Sequence[Array]) -> Array:
         if layer not in sessions:
             feeds = [places[name].tensor for name in reads[layer]]
@@ -168,6 +169,9 @@ def _alone(
 def _session(model: Any, opened: Opened) -> Any:
     options = _options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # A weight in another order would be a second copy of it.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = False  # what a layer needed is given back, not kept for it
     apart = [t.name for t in model.graph.initializer if t.name in opened.apart]
     values = [
         onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(opened.initializers[name]))
@@ -187,11 +191,14 @@ def _options() -> Any:
     return options
 
 
-def _whole(path: Path, image: str, outputs: Mapping[str, str]) -> Whole:
+def _whole(
+    path: Path, image: str, outputs: Mapping[str, str], parts: dict[str, tuple[list[str], Any]]
+) -> Whole:
     sessions: list[Any] = []
 
     def whole(images: Array) -> dict[str, Array]:
         if not sessions:
+            parts.clear()  # the weights are not to be held twice
             sessions.append(
                 onnxruntime.InferenceSession(path, _options(), providers=["CPUExecutionProvider"])
             )

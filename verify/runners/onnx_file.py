@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from converters.errors import ReadError
 from verify.capture import Array
+from verify.runners.onnx_scan import scan
 
 __all__ = ["Opened", "read"]
 
@@ -44,7 +45,8 @@ def read(path: Path) -> Opened:
     than in plain files of the same folder.
     """
     try:
-        model = onnx.load(path, load_external_data=False)
+        message, spans = scan(path, _SMALL)
+        model = onnx.ModelProto.FromString(message)
     except (OSError, DecodeError, ValueError) as error:
         raise ReadError(path, f"cannot be read as ONNX: {error}") from error
     if not model.graph.node:
@@ -52,24 +54,36 @@ def read(path: Path) -> Opened:
     _refuse_hidden(path, model)
     values: dict[str, Array] = {}
     apart = set()
-    for tensor in model.graph.initializer:
-        values[tensor.name] = _values(path, tensor)
+    for tensor, span in zip(model.graph.initializer, spans, strict=True):
+        values[tensor.name] = _values(path, tensor, span)
         if values[tensor.name].nbytes >= _SMALL:
             _empty(tensor)
             apart.add(tensor.name)
         elif tensor.data_location == onnx.TensorProto.EXTERNAL:
             tensor.CopyFrom(onnx.numpy_helper.from_array(values[tensor.name], tensor.name))
-    # Protobuf keeps what was cleared until the message goes.
-    return Opened(type(model).FromString(model.SerializeToString()), values, frozenset(apart))
+    return Opened(model, values, frozenset(apart))
 
 
-def _values(path: Path, tensor: Any) -> Array:
+def _values(path: Path, tensor: Any, span: tuple[int, int] | None) -> Array:
     try:
+        if span:
+            return _mapped(path, tensor, *span)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             return _external(path, tensor)
         return np.asarray(onnx.numpy_helper.to_array(tensor))
     except (TypeError, ValueError, KeyError) as error:
         raise ReadError(path, f"{tensor.name}: its values do not fit it: {error}") from error
+
+
+def _mapped(path: Path, tensor: Any, offset: int, length: int) -> Array:
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    count = int(np.prod(tensor.dims, dtype=np.int64))
+    if dtype.kind not in "biuf":  # packed or foreign to NumPy: ONNX's own function knows them
+        tensor.raw_data = np.memmap(path, np.uint8, "r", offset, length).tobytes()
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    if length != count * dtype.itemsize:
+        raise ValueError(f"{length} bytes for {count} of {dtype.itemsize}")
+    return np.memmap(path, dtype.newbyteorder("<"), "r", offset, tuple(tensor.dims))
 
 
 def _external(path: Path, tensor: Any) -> Array:
