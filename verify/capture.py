@@ -18,16 +18,19 @@ from numpy.typing import NDArray
 
 from converters.errors import ReadError
 
-__all__ = ["Array", "Capture", "Runner", "fingerprint", "load", "save"]
+__all__ = ["RECORDED", "Array", "Capture", "Runner", "fingerprint", "load", "save"]
 
 Array = NDArray[Any]
+
+#: The kind of what only shows outputs that were kept: without weights, and nothing can be run.
+RECORDED = "capture"
 
 
 class Runner(Protocol):
     """One artifact, opened. Each module of `verify.runners` has `open(path, ...) -> Runner`.
 
     kind      `mat`, `keras`, `h5`, `weights`, `savedmodel`, `onnx`, `tf_graph`,
-              `tf_variables`.
+              `tf_variables`, `capture`.
     layers    canonical names, in the artifact's own order of execution.
     notes     what a reader of the report must know (a clamped norm, a layer without a name).
     weights   the artifact's weights by the source tensor's canonical name

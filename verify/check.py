@@ -10,22 +10,27 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from verify import regimes, report
+from converters.errors import ConversionError, ReadError
+from verify import report
 from verify.candidate import Failure
-from verify.capture import Array, Runner
+from verify.capture import Runner
 from verify.folder import MANIFEST, open_folder
 from verify.formats import open_artifact
+from verify.inputs import Inputs
+from verify.loose_gate import explained
 from verify.names import given
 from verify.reference import declared_crop, reference
 from verify.report import repro, terminal
 from verify.result import Regime, Report
+from verify.runners.layered import Layered
+from verify.runners import captured
 from verify.tolerance import Tolerance
 from verify.witness import witness
 
@@ -38,21 +43,62 @@ _LIBRARIES = (
 
 
 def run(options: argparse.Namespace) -> bool:
-    """The command: print the tables, write the reports, and say whether all is good."""
+    """The command: print the tables, write the reports, and say whether all is good.
+
+    A folder that cannot be compared does not keep the others from it; it is raised at the end.
+    """
+    _contradictions(options)
     tolerance = Tolerance.parse(options.tolerance, options.atol or 0.0, options.rtol or 0.0)
+    if options.loose is not None:
+        tolerance = replace(tolerance, loose=options.loose)
+    inputs = Inputs.asked(options)
     if options.reference:
-        found = [(options.report, artifacts(options, tolerance))]
-    else:
-        found = [
-            (options.report or path, folder(path, options, tolerance))
-            for path in _expanded(options.paths)
-        ]
-    for place, each in found:
-        print(terminal.render(each, Console()))
-        if place:
-            written = report.write_all(each, place)
-            print(f"report: {written['html']}")
-    return all(each.passed for _, each in found)
+        return _shown(artifacts(options, tolerance, inputs), options.report)
+    good, failures = True, []
+    for path, place in _places(options):
+        try:
+            found = folder(path, place, inputs, tolerance, stream=options.stream)
+            good = _shown(found, place) and good
+        except ConversionError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0] if len(failures) == 1 else ConversionError("\n".join(map(str, failures)))
+    return good
+
+
+def _contradictions(options: argparse.Namespace) -> None:
+    """Raise `ConversionError` for what a folder's manifest says already, and for too little."""
+    if not options.paths and not options.capture:
+        raise ConversionError("there is nothing to compare", advice="Give a folder, or artifacts.")
+    if options.capture and not (options.reference and options.image):
+        raise ConversionError(
+            "--capture needs --reference and --image",
+            advice="Give the source, and the picture that the outputs were made from.",
+        )
+    for name in () if options.reference else ("dim", "names"):
+        if getattr(options, name) is not None:
+            raise ConversionError(
+                f"--{name} goes with --reference",
+                advice="Of a folder that convert made, its manifest says it.",
+            )
+
+
+def _shown(found: Report, place: Path | None) -> bool:
+    print(terminal.render(found, Console()))
+    if place:
+        written = report.write_all(found, place)
+        print(f"report: {written['html']}")
+    return found.passed
+
+
+def _places(options: argparse.Namespace) -> list[tuple[Path, Path]]:
+    """Folders to compare, each with the one that its report goes into."""
+    paths = _expanded(options.paths)
+    if not options.report:
+        return [(path, path) for path in paths]
+    if len(paths) == 1:
+        return [(paths[0], options.report)]
+    return [(path, options.report / path.name) for path in paths]
 
 
 def _expanded(paths: Sequence[Path]) -> list[Path]:
@@ -65,47 +111,64 @@ def _expanded(paths: Sequence[Path]) -> list[Path]:
     return made
 
 
-def folder(path: Path, options: argparse.Namespace, tolerance: Tolerance) -> Report:
+def folder(
+    path: Path, place: Path, inputs: Inputs, tolerance: Tolerance, *, stream: bool = False
+) -> Report:
     """Everything that a manifest names, against the source that it names.
 
-    A file that is not as the manifest says is reported, and compared all the same.
+    A file that is not as the manifest says is reported, and compared all the same; what fails is
+    kept below `place`. Raises `ReadError` where none of the artifacts is there.
     """
     made = open_folder(path)
-    crop = declared_crop(made.manifest)
     there = {p.name: p for p in made.artifacts if p.exists()}
-    if not crop:
-        there |= {source.name: source for source in made.sources}
-    task = Task(
-        made.sources[0],
-        crop,
-        {},
-        _images(options, made.manifest),
-        tolerance,
-        options.report or path,
-    )
-    found = task.all(there, stream=options.stream)
-    return _signed(replace(found, manifest=made.manifest, hashes=made.hashes))
+    if not there:
+        raise ReadError(
+            path,
+            "holds none of the artifacts of its manifest: there is nothing to compare",
+            advice="run the conversion again",
+        )
+    crop = declared_crop(made.manifest)
+    for source in () if crop else made.sources:
+        if source.suffix == ".h5":  # perhaps Keras 2's weights, which nothing runs any more
+            continue
+        there[f"source {source.name}" if source.name in there else source.name] = source
+    changed = {name.split("/")[0]: fault for name, fault in made.hashes.items()}
+    task = Task(made.sources[0], crop, {}, inputs, tolerance, place, made.manifest, changed)
+    found = task.all(there, stream=stream)
+    hashes = {**made.hashes, **found.hashes}
+    return _signed(replace(found, manifest=made.manifest, hashes=hashes))
 
 
-def artifacts(options: argparse.Namespace, tolerance: Tolerance) -> Report:
-    """Any artifacts against any source."""
+def artifacts(options: argparse.Namespace, tolerance: Tolerance, inputs: Inputs) -> Report:
+    """Any artifacts against any source, and what other programs made of the same net."""
     names = given.read(options.names) if options.names else {}
-    task = Task(
-        options.reference, options.dim, names, _images(options, {}), tolerance, options.report
-    )
-    return _signed(task.all({str(p): p for p in options.paths}, stream=options.stream))
+    task = Task(options.reference, options.dim, names, inputs, tolerance, options.report)
+    paths = {str(p): p for p in options.paths}
+    found = [task.all(paths, stream=options.stream)] if paths else []
+    if options.capture:
+        found.append(task.recorded(options.capture, options.image))
+    return _signed(_merged(found))
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What artifacts are compared with, and on what; `place` is where a failure is kept."""
+    """What artifacts are compared with, and on what.
+
+    source    with its whitening cut to `crop` outputs, if that is given.
+    names     of somebody else's layers.
+    place     where a failure is kept.
+    manifest  of the folder that convert made; empty without one.
+    changed   artifact -> how it is not as the manifest says.
+    """
 
     source: Path
     crop: int | None
     names: given.Names
-    images: Mapping[str, Array]
+    inputs: Inputs
     tolerance: Tolerance
     place: Path | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    changed: Mapping[str, str] = field(default_factory=dict)
 
     def all(self, paths: Mapping[str, Path], *, stream: bool) -> Report:
         """One report on all; with `stream` each in a process of its own, one at a time."""
@@ -120,21 +183,42 @@ class Task:
 
     def together(self, paths: Mapping[str, Path]) -> Report:
         """The artifacts are opened first: what opening costs is given back before the rest."""
-        runners: dict[str, Runner] = {
-            name: open_artifact(path, self.names) for name, path in paths.items()
-        }
+        runners: dict[str, Runner] = {}
+        unopened: dict[str, str] = {}
+        for name, path in paths.items():
+            try:
+                runners[name] = open_artifact(path, self.names)
+            except ReadError as error:
+                if name not in self.changed:
+                    raise
+                unopened[name] = f"{self.changed[name]}, and cannot be opened: {error.reason}"
         checkpoint = reference(self.source, self.crop)
-        return witness(checkpoint, runners, self.images, self.tolerance, self._keep)
+        images = self.inputs.made(self.manifest, checkpoint)
+        found = witness(checkpoint, runners, images, self.tolerance, self._keep)
+        found = explained(found, checkpoint, runners, images, self.tolerance)
+        return replace(found, hashes=unopened)
+
+    def recorded(self, captures: Sequence[Path], picture: Path) -> Report:
+        """What other programs made of one picture."""
+        checkpoint = reference(self.source, self.crop)
+        images = self.inputs.only(picture).made(self.manifest, checkpoint)
+        (batch,) = images.values()
+        shapes = captured.shapes(checkpoint, batch)
+        runners: dict[str, Runner] = {str(p): captured.open(p, shapes) for p in captures}
+        found = witness(checkpoint, runners, images, self.tolerance)
+        return explained(found, checkpoint, runners, images, self.tolerance)
 
     def _keep(self, artifact: str, runner: Runner, failure: Failure) -> None:
         """A failing layer, for others to run: `report/repro/`."""
         if self.place is None:
             return
         model = getattr(runner, "alone", lambda layer: None)(failure.layer)
+        arrays = (failure.inputs, failure.expected.astype(np.float32), failure.found)
+        if model is not None and isinstance(runner, Layered):
+            arrays = runner.laid(failure.layer, *arrays)
         name = repro.folder_name(Path(artifact).name, failure.layer)
-        expected = failure.expected.astype(np.float32)
         folder = self.place / "report" / "repro" / name
-        repro.write(folder, model, failure.inputs, expected, failure.found)
+        repro.write(folder, model, *arrays)
 
 
 def _merged(reports: Sequence[Report]) -> Report:
@@ -145,29 +229,8 @@ def _merged(reports: Sequence[Report]) -> Report:
             before = columns.get(regime.name)
             joined = (*(before.columns if before else ()), *regime.columns)
             columns[regime.name] = replace(regime, columns=joined)
-    return replace(reports[0], regimes=tuple(columns.values()))
-
-
-def _images(options: argparse.Namespace, manifest: Mapping[str, Any]) -> dict[str, Array]:
-    """The inputs that are made, of a fixed size where the artifact has one, and one's own."""
-    contract = regimes.Contract(smallest=_smallest(manifest))
-    names = options.inputs.split(",") if options.inputs else None
-    fixed = manifest.get("onnx", {}).get("size")
-    if fixed:
-        contract = replace(contract, size=(int(fixed[0]), int(fixed[1])))
-        names = names or ["photograph", "black"]
-    found = regimes.regimes(contract, names)
-    batch = manifest.get("onnx", {}).get("batch")
-    if batch:
-        found = {name: images[:1].repeat(batch, axis=0) for name, images in found.items()}
-    if options.image:
-        found[options.image.name] = regimes.given(options.image, contract)
-    return found
-
-
-def _smallest(manifest: Mapping[str, Any]) -> tuple[int, int]:
-    given = manifest.get("input", {})
-    return int(given.get("minimum_height", 23)), int(given.get("minimum_width", 23))
+    hashes = {name: fault for each in reports for name, fault in each.hashes.items()}
+    return replace(reports[0], regimes=tuple(columns.values()), hashes=hashes)
 
 
 def _signed(found: Report) -> Report:

@@ -42,32 +42,32 @@ def open_folder(path: Path) -> Folder:
     """Read a folder's manifest and compare every checksum, the source's too.
 
     Raises `ReadError` for a folder without a manifest, `EnvironmentFailure`
-    where none of the source's files is there.
+    where a file of the source is not there.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text("utf-8"))
-        files, sources = manifest["files"], manifest["source"]["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        files = manifest["files"]
+        artifacts = dict.fromkeys(
+            path / name.split("/")[0] for name, facts in files.items() if facts["format"] != "text"
+        )
+        sources = {_located(entry["path"], path): entry for entry in manifest["source"]["files"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReadError(
             path / MANIFEST,
             f"not a conversion's manifest ({error})",
             advice="give a folder that convert made, or check --reference SOURCE ARTIFACT...",
         ) from error
-    hashes = {name: fault for name, facts in files.items() if (fault := _fault(path / name, facts))}
-    located = {_located(entry["path"], path): entry for entry in sources}
-    there = {file: entry for file, entry in located.items() if file.is_file()}
-    if not there:
+    missing = [str(file) for file in sources if not file.is_file()]
+    if missing or not sources:
         raise EnvironmentFailure(
-            "the source is not there: " + ", ".join(str(file) for file in located),
+            f"{path}: its source is not there: {', '.join(missing) or 'none is named'}",
             advice="run the conversion again, or name it: check --reference SOURCE ARTIFACT...",
         )
-    for file, entry in there.items():
+    hashes = {name: fault for name, facts in files.items() if (fault := _fault(path / name, facts))}
+    for file, entry in sources.items():
         if fault := _fault(file, entry):
             hashes[f"source {file.name}"] = fault
-    artifacts = dict.fromkeys(
-        path / name.split("/")[0] for name, facts in files.items() if facts["format"] != "text"
-    )
-    return Folder(path, manifest, tuple(artifacts), _readable(tuple(there)), hashes)
+    return Folder(path, manifest, tuple(artifacts), _readable(tuple(sources)), hashes)
 
 
 def _located(name: str, folder: Path) -> Path:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-from converters.errors import EnvironmentFailure, ReadError
+from converters.errors import ConversionError, EnvironmentFailure, ReadError
 from verify.capture import Runner
 from verify.names.given import Names
 from verify.runners import tf_bundle
+from verify.unnamed import Shown
 
-__all__ = ["FORMATS", "Format", "find", "open_artifact"]
+__all__ = ["FORMATS", "Format", "find", "open_all", "open_artifact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,25 @@ def open_artifact(path: Path, names: Names = MappingProxyType({})) -> Runner:
     `names` (canonical name -> name there) is for somebody else's file. Raises the module's typed
     errors, and `EnvironmentFailure` where a library that it needs is missing.
     """
+    runner: Runner = _module(path).open(path, names)
+    return runner
+
+
+def open_all(path: Path) -> Shown:
+    """Open an artifact so that it shows all its values, by their own names where no layer's is
+    known. Raises the same, and `ConversionError` for a file of weights, which has none.
+    """
+    module = _module(path)
+    runner: Shown = getattr(module, "open_all", module.open)(path)
+    if not runner.layers:
+        raise ConversionError(f"{path}: holds weights alone, there is nothing to run")
+    return runner
+
+
+def _module(path: Path) -> Any:
     format = find(path)
     try:
-        module = import_module(format.module)
+        return import_module(format.module)
     except ModuleNotFoundError as error:
         library = (error.name or "a library").partition(".")[0]
         if library in ("verify", "converters"):
@@ -88,5 +106,3 @@ def open_artifact(path: Path, names: Names = MappingProxyType({})) -> Runner:
             f"{path}: to run it, {library} is needed, which is not installed",
             advice="pip install 'netvlad-keras[keras]'",
         ) from error
-    runner: Runner = module.open(path, names)
-    return runner

@@ -1,30 +1,29 @@
 """The descriptor gate: do the artifacts rank a set of images alike?
 
-Images are described one after the other; nothing grows with their number but
-the descriptors. Distances are L2 in float64, ties go by path.
+Artifacts are opened one after the other, and so are images; nothing grows with
+their number but the descriptors.
 """
 
 from __future__ import annotations
 
-import re
+import argparse
+import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from converters.errors import ConversionError
+from converters.errors import ConversionError, EnvironmentFailure
 from netvlad_keras.preprocess import ImageError, load_image
 from verify.capture import Array
+from verify.formats import open_artifact
+from verify.ranking import Described, Gate, compare
 
-__all__ = ["Agreement", "Described", "Gate", "compare", "describe", "listed", "positions"]
+__all__ = ["describe", "listed", "run"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
-DIMENSIONS = (128, 256, 512)
-RECALLS = (1, 5, 10, 20)
-RADIUS = 25.0
-_POSITION = re.compile(r"@(-?\d+(?:\.\d+)?)@(-?\d+(?:\.\d+)?)@")
 
 
 class Describes(Protocol):
@@ -35,52 +34,43 @@ class Describes(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
-    """Descriptors of one artifact: N×D for the paths, and what could not be read."""
+def run(options: argparse.Namespace) -> Gate:
+    """The command `images`: one artifact after the other describes all images.
 
-    paths: tuple[Path, ...]
-    descriptors: Array
-    broken: Mapping[Path, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """One artifact against the first, for one length of descriptor.
-
-    max_l2, min_cosine  over all images; `worst` is the image.
-    top1, topk          share of queries with the same first match, the same k
-                        matches in the same order.
-    recall              N -> share of queries with a match within `RADIUS`
-                        metres among the first N; empty without positions.
-    recall_change       against the first artifact.
+    Raises `ConversionError` where there is nothing to compare, `EnvironmentFailure` where the
+    CSV cannot be written.
     """
+    paths = {str(path): path for path in options.artifacts}
+    if len(paths) < 2:
+        raise ConversionError("one artifact agrees with itself", advice="Name another.")
+    folders = listed(options.database), listed(options.queries)
+    described = {}
+    whitened = True
+    for name, path in paths.items():
+        artifact = open_artifact(path)
+        if not artifact.layers:
+            raise ConversionError(f"{path}: holds weights alone, nothing that describes an image")
+        whitened = whitened and "WPCA" in artifact.layers
+        database, queries = (describe(artifact, images, options.size) for images in folders)
+        described[name] = database, queries
+    gate = compare(described, limit=options.limit, k=options.top, crop=whitened)
+    if options.csv:
+        _write(gate, options.csv)
+    return gate
 
-    artifact: str
-    dimension: int
-    max_l2: float
-    min_cosine: float
-    worst: Path
-    top1: float
-    topk: float
-    recall: Mapping[int, float]
-    recall_change: Mapping[int, float]
 
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """All agreements, the images that could not be read, and the limits."""
-
-    agreements: tuple[Agreement, ...]
-    broken: Mapping[Path, str]
-    images: int
-    queries: int
-    limit: float
-
-    @property
-    def passed(self) -> bool:
-        """Every descriptor within the limit, every query with the same first match."""
-        return all(row.max_l2 <= self.limit and row.top1 == 1.0 for row in self.agreements)
+def _write(gate: Gate, path: Path) -> None:
+    """Every image's L2 and cosine, a line for each artifact and length of descriptor."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "artifact", "dimensions", "l2", "cosine"])
+    for row in gate.agreements:
+        for image, l2, cosine in zip(row.images, row.l2, row.cosine, strict=True):
+            table.writerow([image, row.artifact, row.dimension, f"{l2:.6e}", f"{cosine:.12f}"])
+    try:
+        path.write_text(text.getvalue(), "utf-8")
+    except OSError as error:
+        raise EnvironmentFailure(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def listed(folder: Path) -> list[Path]:
@@ -99,13 +89,21 @@ def describe(
 ) -> Described:
     """Describe images one by one, resized to `size` (height, width) if given.
 
-    A broken image is named and left out.
+    A broken image is named and left out. Raises `ConversionError` with the image that the
+    artifact does not take, and where none could be read.
     """
     broken: dict[Path, str] = {}
-    rows = dict(_rows(artifact, paths, size, broken))
-    if not rows:
-        raise ConversionError("none of the images could be read")
-    return Described(tuple(rows), np.stack(list(rows.values())), broken)
+    read: list[Path] = []
+    descriptors = np.empty((0, 0), np.float32)
+    for path, row in _rows(artifact, paths, size, broken):
+        if not read:
+            descriptors = np.empty((len(paths), len(row)), np.float32)
+        descriptors[len(read)] = row
+        read.append(path)
+    if not read:
+        path, reason = next(iter(broken.items()))
+        raise ConversionError(f"none of the images could be read: {path}: {reason}")
+    return Described(tuple(read), descriptors[: len(read)], broken)
 
 
 def _rows(
@@ -120,99 +118,10 @@ def _rows(
         except ImageError as error:
             broken[path] = error.reason
             continue
-        outputs = artifact.deployed(image[None])
-        yield path, np.asarray(list(outputs.values())[-1][0], np.float32)
-
-
-def compare(
-    described: Mapping[str, tuple[Described, Described]],
-    *,
-    limit: float = 1e-4,
-    k: int = 10,
-    crop: bool = False,
-) -> Gate:
-    """Hold every artifact's (database, queries) against the first's.
-
-    `crop` compares the first 128, 256 and 512 dimensions too, normalised
-    again: for whitened descriptors alone.
-    """
-    (first, (database, queries)), *others = described.items()
-    full = database.descriptors.shape[1]
-    sizes = [d for d in DIMENSIONS if crop and d < full] + [full]
-    rows = []
-    for dimension in sizes:
-        reference = _ranked(database, queries, dimension)
-        before = _recall(database.paths, queries.paths, reference)
-        for name, (other_database, other_queries) in others or [(first, (database, queries))]:
-            pair = (_joined(database, queries), _joined(other_database, other_queries))
-            ranks = _ranked(other_database, other_queries, dimension)
-            recall = _recall(other_database.paths, other_queries.paths, ranks)
-            l2, cosine = _differences(*pair, dimension)
-            worst = int(l2.argmax())
-            rows.append(
-                Agreement(
-                    artifact=name,
-                    dimension=dimension,
-                    max_l2=float(l2.max()),
-                    min_cosine=float(cosine.min()),
-                    worst=(*database.paths, *queries.paths)[worst],
-                    top1=float((ranks[:, 0] == reference[:, 0]).mean()),
-                    topk=float((ranks[:, :k] == reference[:, :k]).all(axis=1).mean()),
-                    recall=recall,
-                    recall_change={n: recall[n] - before[n] for n in recall},
-                )
-            )
-    broken = {**database.broken, **queries.broken}
-    return Gate(tuple(rows), broken, len(database.paths), len(queries.paths), limit)
-
-
-def _joined(database: Described, queries: Described) -> Array:
-    return np.concatenate([database.descriptors, queries.descriptors])
-
-
-def _cropped(descriptors: Array, dimension: int) -> Array:
-    """The first dimensions in float64, of length 1 again where something was cut."""
-    wide = descriptors[:, :dimension].astype(np.float64)
-    if dimension == descriptors.shape[1]:
-        return wide
-    unit: Array = wide / np.linalg.norm(wide, axis=1, keepdims=True)
-    return unit
-
-
-def _differences(first: Array, second: Array, dimension: int) -> tuple[Array, Array]:
-    if first.shape != second.shape:
-        raise ConversionError(f"descriptors of {first.shape} and {second.shape} do not compare")
-    one, two = _cropped(first, dimension), _cropped(second, dimension)
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
-    cosine: Array = (one * two).sum(axis=1) / norms
-    return np.linalg.norm(one - two, axis=1), cosine
-
-
-def _ranked(database: Described, queries: Described, dimension: int) -> Array:
-    """Indices into the database for each query, nearest first, ties by path."""
-    base = _cropped(database.descriptors, dimension)
-    return np.stack(
-        [
-            np.argsort(np.square(base - query).sum(axis=1), kind="stable")
-            for query in _cropped(queries.descriptors, dimension)
-        ]
-    )
-
-
-def positions(paths: Sequence[Path]) -> Array | None:
-    """UTM easting and northing out of names like `@0412345.6@4567890.1@….jpg`, N×2 metres.
-
-    None where a name has none.
-    """
-    found = [_POSITION.search(path.name) for path in paths]
-    if not all(found):
-        return None
-    return np.array([[float(m[1]), float(m[2])] for m in found if m])
-
-
-def _recall(database: Sequence[Path], queries: Sequence[Path], ranks: Array) -> dict[int, float]:
-    places, asked = positions(database), positions(queries)
-    if places is None or asked is None:
-        return {}
-    hits = np.linalg.norm(asked[:, None] - places[ranks], axis=2) <= RADIUS
-    return {n: float(hits[:, :n].any(axis=1).mean()) for n in RECALLS if n <= len(database)}
+        try:
+            *_, last = artifact.deployed(image[None]).values()
+        except ConversionError as error:
+            raise ConversionError(f"{path}: {error.message}", advice=error.advice) from error
+        if last.ndim != 2:
+            raise ConversionError(f"{path}: its descriptor is no vector, {last.shape[1:]}")
+        yield path, last[0]

@@ -1,9 +1,9 @@
 """MatConvNet's layers as plain functions of NumPy arrays, and the table of them.
 
-Written from the documentation of MatConvNet 1.0-beta25 (`matlab/vl_nn*.m`) and of NetVLAD's own
-layers (`layerVLAD.m`, `layerVLADv2.m`, `layerWholeL2Normalize.m`, `layerTotal{Max,Avg}Pool.m` of
-Relja/netvlad). They share nothing with the converters, so that a mistake there cannot repeat
-itself here and cancel out.
+Written from the documentation of MatConvNet 1.0-beta25 (`matlab/vl_nn*.m`, `matlab/+dagnn`) and
+of NetVLAD's own layers (`layerVLAD.m`, `layerVLADv2.m`, `layerWholeL2Normalize.m` and
+`layerTotal{Max,Avg}Pool.m` of Relja/netvlad). They share nothing with the converters, so that a
+mistake there cannot repeat itself here and cancel out.
 
 A function takes the layer's inputs, then its weights, then MatConvNet's settings by keyword; a
 setting that the layer does not state has the default of MatConvNet's function. Data is N×H×W×C in
@@ -14,13 +14,14 @@ the source's axes and are cast as they are used. What does not fit is a `ValueEr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
 from types import MappingProxyType
 
 import numpy as np
 
 from converters.checkpoint import Array
-from verify.windows import add_bias, conv, convt, pool
+from verify.merging import add, axpy, concat, crop, flatten, pdist, product, scale
+from verify.samplers import affine_grid, bilinear_sampler, roi_pool, uniform_grid
+from verify.windows import add_bias, conv, convt, pool, whole
 
 __all__ = ["NETVLAD", "OPERATORS", "VECTORS", "Operator"]
 
@@ -55,6 +56,32 @@ def normalize(x: Array, *, param: Sequence[float]) -> Array:
     return y
 
 
+def spnorm(x: Array, *, param: Sequence[float]) -> Array:
+    """`vl_nnspnorm`: x / (1 + alpha · mean x²)^beta, param = (height, width, alpha, beta).
+
+    The mean is `pool`'s over a window of each channel, clipped to the image; of a window's rows
+    and columns beside the middle one the larger half lies below and to the right.
+    """
+    if len(param) != 4:
+        raise ValueError(f"param is {tuple(param)}, it must be 4 numbers")
+    size = whole("the window of param", param[:2], 2, least=1)
+    pad = [side for length in size for side in ((length - 1) // 2, length // 2)]
+    around = pool(np.square(x), pool=size, method="avg", pad=pad)
+    y: Array = x * (1 + float(param[2]) * around) ** -float(param[3])
+    return y
+
+
+def normoffset(x: Array, *, param: Sequence[float]) -> Array:
+    """`vl_nnnoffset`: x - alpha · L^beta, param = (alpha, beta); L = sum x² over the channels.
+
+    L is at least 1e-8.
+    """
+    alpha, beta = (float(value) for value in param)
+    energy = np.maximum(np.square(x).sum(axis=3, keepdims=True), x.dtype.type(1e-8))
+    y: Array = x - alpha * energy**beta
+    return y
+
+
 def bnorm(x: Array, multiplier: Array, offset: Array, moments: Array) -> Array:
     """`vl_nnbnorm` at test time; moments C×2: the mean, and **sigma** (not the variance)."""
     mean, sigma = moments.astype(x.dtype).T
@@ -78,22 +105,6 @@ def sigmoid(x: Array) -> Array:
 def dropout(x: Array) -> Array:
     """`vl_nndropout` at test time: nothing."""
     return x
-
-
-def concat(*xs: Array, dim: float = 3) -> Array:
-    """`vl_nnconcat` along MATLAB's axis `dim` of H×W×C×N: 1, 2, 3 or 4."""
-    axes = {1: 1, 2: 2, 3: 3, 4: 0}
-    if dim not in axes:
-        raise ValueError(f"dim is {dim}, it must be 1, 2, 3 or 4")
-    return np.concatenate(xs, axis=axes[int(dim)])
-
-
-def add(*xs: Array) -> Array:
-    """`dagnn.Sum`: element by element; nothing is broadcast."""
-    shapes = sorted({x.shape for x in xs})
-    if len(shapes) > 1:
-        raise ValueError(f"its inputs differ in shape: {', '.join(map(str, shapes))}")
-    return reduce(np.add, xs)
 
 
 def vlad(x: Array, assignment: Array, minus_centres: Array) -> Array:
@@ -154,6 +165,19 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
         "dropout": dropout,
         "concat": concat,
         "sum": add,
+        "product": product,
+        "Axpy": axpy,
+        "scale": scale,
+        "crop": crop,
+        "flatten": flatten,
+        "spnorm": spnorm,
+        "normoffset": normoffset,
+        "noffset": normoffset,  # as vl_simplenn calls it
+        "bilinearsampler": bilinear_sampler,
+        "affinegrid": affine_grid,
+        "UniformScalingGridGenerator": uniform_grid,
+        "ROIPooling": roi_pool,
+        "PDist": pdist,
         "layerVLAD": vlad,
         "layerVLADv2": vlad_v2,
         "layerWholeL2Normalize": whole_l2,

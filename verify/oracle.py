@@ -122,7 +122,7 @@ def _check(checkpoint: Checkpoint, operators: Mapping[str, Operator]) -> None:
         raise LayerError(
             checkpoint.origin.path,
             faults,
-            advice="A custom kind needs an oracle function of its own (operators=).",
+            advice="A custom kind needs an oracle function: --plugin FILE, in Python operators=.",
         )
 
 
@@ -145,13 +145,15 @@ def _fault(layer: Layer, checkpoint: Checkpoint, operators: Mapping[str, Operato
 
 
 def _options(layer: Layer, function: Operator) -> dict[str, Any]:
-    """Those of the layer's settings that bear on its output: the function's keywords."""
-    keywords = [
-        name
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
-    return {name: layer.options[name] for name in keywords if name in layer.options}
+    """Those of the layer's settings that the function takes: by name, or all with `**`."""
+    taken = list(inspect.signature(function).parameters.values())
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in taken):
+        return dict(layer.options)
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    arrays = sum(each.kind in by_position for each in taken[: len(layer.inputs + layer.params)])
+    return {
+        each.name: layer.options[each.name] for each in taken[arrays:] if each.name in layer.options
+    }
 
 
 def _feeds(

@@ -20,9 +20,10 @@ from converters.errors import ConversionError, MappingError, ReadError
 from verify.axes import turned
 from verify.names import netvlad_tf
 from verify.names.canonical import Place, weight_axes
-from verify.names.matconvnet import WEIGHTS
+from verify.names.matconvnet import MOMENTS, NAMED, WEIGHTS
 from verify.names.netvlad import KINDS, RECORD
 from verify.names.weights import KERAS, by_name, placed
+from verify.oracle import published_mean
 
 __all__ = ["cropped", "declared_crop", "reference", "weights_of"]
 
@@ -83,16 +84,22 @@ def weights_of(checkpoint: Checkpoint) -> dict[str, Array]:
         return by_name(checkpoint.tensors, KERAS, variables)
     found: dict[str, Array] = {}
     left = dict(checkpoint.tensors)
-    if MEAN in left:
-        found["input/mean"] = left.pop(MEAN)[0, 0]
+    mean = left.pop(MEAN, None)
+    if mean is not None and published_mean(checkpoint) is not None:
+        found["input/mean"] = mean[0, 0]
     for layer in checkpoint.layers:
-        row = WEIGHTS.get(layer.name) or WEIGHTS.get(layer.kind, ())
+        row = NAMED.get(layer.name) or WEIGHTS.get(layer.kind, ())
         for own, place in zip(layer.params, row, strict=False):
-            name = f"{layer.name}/{place.tensor}"
-            array = left.pop(own)
-            array = array if place.sign == 1 else np.negative(array)
-            found[name] = placed(array, place.axes, name)
+            if own in left:  # a tensor that layers share is its first reader's
+                found |= _named(f"{layer.name}/{place.tensor}", left.pop(own), place)
     return {**found, **left}
+
+
+def _named(name: str, array: Array, place: Place) -> dict[str, Array]:
+    if place.tensor == "moments":
+        stem = name.removesuffix("moments")
+        return {f"{stem}{part}": array[:, column] for column, part in enumerate(MOMENTS)}
+    return {name: placed(array if place.sign == 1 else np.negative(array), place.axes, name)}
 
 
 def _composed(checkpoint: Checkpoint) -> Checkpoint:
@@ -108,7 +115,7 @@ def _composed(checkpoint: Checkpoint) -> Checkpoint:
     places = {
         f"{name}/{place.tensor}": (f"{name}/weights/{number}", place)
         for name, kind, _ in rows
-        for number, place in enumerate(WEIGHTS.get(name) or WEIGHTS.get(kind, ()))
+        for number, place in enumerate(NAMED.get(name) or WEIGHTS.get(kind, ()))
     }
     missing = [name for name in (*places, "input/mean") if name not in weights]
     unexpected = [name for name in weights if name not in places and name != "input/mean"]

@@ -14,12 +14,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from converters.errors import ConversionError, ReadError
 from verify.capture import Array
 
-__all__ = ["ALL", "DEFAULT", "Contract", "given", "photograph", "regimes"]
+__all__ = [
+    *("ALL", "DEFAULT", "Contract"),
+    *("given", "known", "photograph", "readable", "regimes"),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Contract:
 
     channels   of an image.
     low, high  the range of its values. 0 to 255 is given as uint8, all else as float32.
-    smallest   height and width of which every layer still makes something (`smallest_size`).
+    smallest   height and width of which every layer still makes something.
     size       height and width of an ordinary image.
     """
 
@@ -51,13 +54,18 @@ def regimes(
     Raises `ConversionError` with every name that there is not.
     """
     contract = contract or Contract()
-    chosen = DEFAULT if names is None else tuple(names)
-    if unknown := [name for name in chosen if name not in _MAKERS]:
+    chosen = DEFAULT if names is None else known(names)
+    return {name: _scaled(_MAKERS[name](contract), contract) for name in chosen}
+
+
+def known(names: Sequence[str]) -> tuple[str, ...]:
+    """`names`, if there are such inputs. Raises `ConversionError` with every one there is not."""
+    if unknown := [name for name in names if name not in _MAKERS]:
         raise ConversionError(
             f"no input is called {', '.join(map(repr, unknown))}",
             advice=f"There are {', '.join(ALL)}.",
         )
-    return {name: _scaled(_MAKERS[name](contract), contract) for name in chosen}
+    return tuple(names)
 
 
 def given(source: str | PathLike[str] | Array, contract: Contract | None = None) -> Array:
@@ -82,6 +90,11 @@ def given(source: str | PathLike[str] | Array, contract: Contract | None = None)
             advice=f"The net takes {least} and more.",
         )
     return images if images.dtype == np.uint8 else images.astype(np.float32)
+
+
+def readable(path: Path) -> None:
+    """Raise `ReadError` for a file that `given` cannot read, whatever the net takes."""
+    _read(path, Contract())
 
 
 def photograph(height: int, width: int, channels: int = 3, seed: int = 1) -> Array:
@@ -158,9 +171,11 @@ def _smallest(contract: Contract) -> Array:
 
 
 def _odd(contract: Contract) -> Array:
-    """Both sides odd, and no two steps of a trunk divide them."""
-    height, width = (side - side % 2 + 1 for side in _size(contract))
-    return photograph(height, width + 2, contract.channels, seed=4)
+    """Sides that stay odd when they are halved three times: whether a pool's last window may
+    reach beyond the end shows at each pool.
+    """
+    height, width = (side - side % 16 + 15 for side in _size(contract))
+    return photograph(height, width, contract.channels, seed=4)
 
 
 def _batch(count: int) -> Callable[[Contract], Array]:
@@ -225,6 +240,6 @@ def _read(path: Path, contract: Contract) -> Array:
     try:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert(modes[contract.channels]))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Exception as error:  # on broken bytes Pillow's decoders raise whatever they meet
         raise ReadError(path, f"not an image that Pillow reads: {error}") from error
     return _scaled(pixels.reshape(*pixels.shape[:2], contract.channels), contract)

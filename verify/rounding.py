@@ -9,16 +9,17 @@ and NumPy itself also use, 1e-6). So the largest of several counts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 
 import numpy as np
 
 from converters.checkpoint import Checkpoint
-from verify import windows
+from verify import summation, windows
 from verify.capture import Array
 from verify.operators import OPERATORS, Operator, vlad_v2
 from verify.oracle import replay
+from verify.summation import in_lanes
 
 __all__ = ["reordered", "rounded"]
 
@@ -26,8 +27,21 @@ __all__ = ["reordered", "rounded"]
 _FEW, _RUN = 16, 64
 #: A layer of so few numbers is summed in `_ORDERS` orders, a larger one in two.
 _SMALL, _ORDERS = 2**18, 8
-#: Sums of squares that are carried side by side, each one after the other, as SIMD code has them.
-_LANES = 4
+#: Kinds of which a count is put in the order of a seed.
+_SHUFFLED: Mapping[str, Operator] = MappingProxyType(
+    {
+        "convt": summation.convt,
+        "pool": summation.pool,
+        "softmax": summation.softmax,
+        "sum": summation.add,
+        "product": summation.product,
+        "spnorm": summation.spnorm,
+        "normoffset": summation.normoffset,
+        "noffset": summation.normoffset,
+        "bilinearsampler": summation.bilinear_sampler,
+        "affinegrid": summation.affine_grid,
+    }
+)
 
 
 def rounded(checkpoint: Checkpoint, layer: str, inputs: Sequence[Array]) -> Iterator[Array]:
@@ -51,6 +65,8 @@ def reordered(seed: int = 1) -> Mapping[str, Operator]:
             "normalize": orders.normalize,
             "lrn": orders.normalize,
             "bnorm": folded_bnorm,
+            "sigmoid": summation.sigmoid,
+            **{kind: partial(other, orders.order) for kind, other in _SHUFFLED.items()},
             "layerVLAD": orders.vlad,
             "layerVLADv2": orders.vlad_v2,
             "layerWholeL2Normalize": orders.whole_l2,
@@ -67,23 +83,11 @@ def folded_bnorm(x: Array, multiplier: Array, offset: Array, moments: Array) -> 
     return y
 
 
-def _in_lanes(terms: Array) -> Array:
-    """The sum over the last axis, which stays with size 1."""
-    total = np.zeros((*terms.shape[:-1], _LANES), terms.dtype)
-    whole = terms.shape[-1] // _LANES * _LANES
-    for start in range(0, whole, _LANES):
-        total += terms[..., start : start + _LANES]
-    for rest in range(whole, terms.shape[-1]):
-        total[..., 0] += terms[..., rest]
-    y: Array = total.sum(axis=-1, keepdims=True)
-    return y
-
-
 class _Orders:
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def _order(self, count: int) -> Array:
+    def order(self, count: int) -> Array:
         return np.random.RandomState(self.seed + count).permutation(count)
 
     def conv(
@@ -99,7 +103,7 @@ class _Orders:
         """Columns before rows, channels shuffled; for few positions in runs, one by one."""
         height, width, depth, _ = filters.shape
         groups = x.shape[3] // depth
-        order = self._order(depth)
+        order = self.order(depth)
 
         def part(chosen: Array) -> Array:
             seen = (np.arange(groups)[:, None] * depth + chosen).ravel()
@@ -127,7 +131,7 @@ class _Orders:
         channels = x.shape[3]
         if size < 2 * channels or beta != 0.5:
             return OPERATORS["normalize"](x, param=param)
-        energy = _in_lanes(np.square(x[..., self._order(channels)]))
+        energy = in_lanes(np.square(x[..., self.order(channels)]))
         y: Array = x / np.sqrt(energy * alpha + kappa)
         return y
 
@@ -137,19 +141,19 @@ class _Orders:
     def vlad_v2(self, x: Array, assignment: Array, bias: Array, minus_centres: Array) -> Array:
         """Positions and channels."""
         flat = x.reshape(len(x), 1, -1, x.shape[3])
-        order = self._order(x.shape[3])
-        flat = flat[:, :, self._order(flat.shape[2])][..., order]
+        order = self.order(x.shape[3])
+        flat = flat[:, :, self.order(flat.shape[2])][..., order]
         y = vlad_v2(flat, assignment[:, :, order], bias, minus_centres[:, :, order])
         return y[..., np.argsort(order)]
 
     def whole_l2(self, x: Array) -> Array:
         vector = x.transpose(0, 3, 2, 1).reshape(len(x), 1, 1, -1)
-        energy = _in_lanes(np.square(vector[..., self._order(vector.shape[3])]))
+        energy = in_lanes(np.square(vector[..., self.order(vector.shape[3])]))
         y: Array = vector * (1 / (np.sqrt(energy) + 1e-12))
         return y
 
     def total_avg(self, x: Array) -> Array:
         flat = x.reshape(len(x), 1, -1, x.shape[3])
-        total = flat[:, :, self._order(flat.shape[2])].sum(axis=2, keepdims=True)
+        total = flat[:, :, self.order(flat.shape[2])].sum(axis=2, keepdims=True)
         y: Array = total / flat.shape[2]
         return y

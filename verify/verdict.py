@@ -2,61 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from verify import diagnose
-from verify.capture import Array, Runner
-from verify.result import LayerResult, Verdict, WeightResult
+from converters.checkpoint import Checkpoint
+from verify import diagnose, wiring
+from verify.candidate import Candidate
+from verify.capture import Array
+from verify.result import Verdict, WeightResult
 
 __all__ = ["judge"]
 
 
-def judge(
-    name: str,
-    runner: Runner,
-    layers: Sequence[str],
-    results: Sequence[LayerResult],
-    causes: Mapping[str, str],
-    weights: Sequence[WeightResult],
-    right: Mapping[str, Array],
-) -> Verdict:
-    """The first bad layer in the source's order, what differs there, and why."""
+def judge(checkpoint: Checkpoint, artifact: Candidate, right: Mapping[str, Array]) -> Verdict:
+    """The first bad layer in the source's order, what differs there, and why.
+
+    A layer is bad by its values, by its weights, or by reading other layers than the source's.
+    `right` are the source's weights by canonical name.
+    """
+    layers = ("input", *(layer.name for layer in checkpoint.layers))
     place = {name: index for index, name in enumerate(layers)}
-    bad = [r.layer for r in results if not r.passed]
-    tensors = [w for w in weights if not w.passed]
-    bad += [w.name.rsplit("/", 1)[0] for w in tensors]
-    if not bad and not results and not weights:
+    compared = {result.layer for result in artifact.results}
+    misread = wiring.misread(checkpoint, artifact.runner)
+    bad = [r.layer for r in artifact.results if not r.passed]
+    bad += [w.name.rsplit("/", 1)[0] for w in artifact.weights if not w.passed]
+    bad += [name for name in misread if name in compared]
+    name = artifact.name
+    if not artifact.results and not artifact.weights:
         return Verdict(False, sentence=f"{name}: nothing was compared")
     if not bad:
-        sentence = f"{name} is the source: {len(results)} layers, {len(weights)} tensors"
-        return Verdict(True, sentence=sentence)
+        counts = f"{len(artifact.results)} layers, {len(artifact.weights)} tensors"
+        if artifact.recorded:
+            counts = f"{len(artifact.results)} of {len(layers)} layers, as far as was captured"
+        return Verdict(True, sentence=f"{name} is the source: {counts}")
     layer = min(bad, key=lambda each: place.get(each, len(place)))
-    tensor = next((w for w in tensors if w.name.rsplit("/", 1)[0] == layer), None)
-    cause = causes.get(layer, "")
-    if tensor and not tensor.problem:
-        found = runner.weights()
-        suspect = diagnose.Suspect(
-            tensor.name, right[tensor.name], found[tensor.name], right, found
-        )
-        cause = diagnose.weights(suspect) or cause
+    tensor = artifact.wrong_weight(layer)
+    cause = (
+        (_of_weight(artifact, tensor, right) if tensor else "")
+        or artifact.causes.get(layer, "")
+        or wiring.order(checkpoint, artifact.runner, layer)
+        or misread.get(layer, "")
+    )
     return Verdict(
         passed=False,
         first_bad_layer=layer,
         tensor=tensor.name if tensor else "",
         cause=cause,
-        sentence=_sentence(name, layer, results, tensor, cause),
+        sentence=_sentence(artifact, layer, tensor, cause),
     )
 
 
-def _sentence(
-    name: str,
-    layer: str,
-    results: Sequence[LayerResult],
-    tensor: WeightResult | None,
-    cause: str,
-) -> str:
-    text = f"{name} differs from the source at {layer}"
-    problem = next((r.problem for r in results if r.layer == layer), "")
+def _of_weight(artifact: Candidate, tensor: WeightResult, right: Mapping[str, Array]) -> str:
+    found = artifact.runner.weights()
+    if tensor.name not in right:
+        return ""
+    if tensor.name not in found:
+        return f"a missing {tensor.name.rsplit('/', 1)[-1]}"
+    return diagnose.weights(
+        diagnose.Suspect(tensor.name, right[tensor.name], found[tensor.name], right, found)
+    )
+
+
+def _sentence(artifact: Candidate, layer: str, tensor: WeightResult | None, cause: str) -> str:
+    text = f"{artifact.name} differs from the source at {layer}"
+    problem = next((r.problem for r in artifact.results if r.layer == layer), "")
     if tensor:
         values = f"{tensor.different} of {tensor.size} values of {tensor.name} differ"
         if tensor.different:

@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from converters.checkpoint import Array
 
-__all__ = ["add_bias", "conv", "convt", "pool"]
+__all__ = ["add_bias", "conv", "convt", "pool", "whole"]
 
 #: Elements of the windows that are laid out for one matrix product (16 MB in float64).
 _STRIP = 2**21
@@ -70,9 +70,9 @@ def convt(
     """
     height, width, count, depth = filters.shape
     images, rows, columns, channels = x.shape
-    (groups,) = _whole("numGroups", (numGroups,), 1, least=1)
-    down, across = _whole("upsample", upsample, 2, least=1)
-    top, bottom, left, right = _whole("crop", crop, 4)
+    (groups,) = whole("numGroups", (numGroups,), 1, least=1)
+    down, across = whole("upsample", upsample, 2, least=1)
+    top, bottom, left, right = whole("crop", crop, 4)
     if depth != channels or channels % groups:
         raise ValueError(f"{depth} filters in {groups} groups cannot take {channels} channels")
     reach, span = down * (rows - 1) + 1, across * (columns - 1) + 1
@@ -102,8 +102,8 @@ def pool(
 
     Output size: floor((size + pad - pool) / stride) + 1.
     """
-    size = _whole("pool", pool, 2, least=1)
-    top, bottom, left, right = _whole("pad", pad, 4)
+    size = whole("pool", pool, 2, least=1)
+    top, bottom, left, right = whole("pad", pad, 4)
     if max(top, bottom) >= size[0] or max(left, right) >= size[1]:
         raise ValueError(f"a pad of {tuple(pad)} needs a larger pool than {tuple(pool)}")
     if method == "max":
@@ -124,8 +124,17 @@ def add_bias(y: Array, bias: Array | None) -> Array:
     return y
 
 
+def whole(name: str, values: Sequence[float], count: int, least: int = 0) -> tuple[int, ...]:
+    """MATLAB keeps whole numbers as doubles: as ints, or a `ValueError` that says what is wrong."""
+    numbers = tuple(int(value) for value in values)
+    if len(numbers) != count or numbers != tuple(values) or min(numbers) < least:
+        wanted = f"{count} whole numbers from {least} on"
+        raise ValueError(f"{name} is {tuple(values)}, it must be {wanted}")
+    return numbers
+
+
 def _padded(x: Array, pad: Sequence[float], fill: float = 0.0) -> Array:
-    top, bottom, left, right = _whole("pad", pad, 4)
+    top, bottom, left, right = whole("pad", pad, 4)
     if not any(pad):
         return x
     return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
@@ -135,7 +144,7 @@ def _windows(
     x: Array, size: Sequence[int], stride: Sequence[float], dilate: Sequence[float]
 ) -> Array:
     """A view N×H'×W'×h×w×C of all windows."""
-    (down, across), (tall, wide) = _whole("stride", stride, 2, 1), _whole("dilate", dilate, 2, 1)
+    (down, across), (tall, wide) = whole("stride", stride, 2, 1), whole("dilate", dilate, 2, 1)
     extent = (size[0] - 1) * tall + 1, (size[1] - 1) * wide + 1
     _fits(extent, x)
     view = sliding_window_view(x, extent, axis=(1, 2))
@@ -165,7 +174,7 @@ def _slide(
 ) -> Array:
     """Combine the elements of each window, along rows first, then along columns."""
     _fits(size, x)
-    down, across = _whole("stride", stride, 2, least=1)
+    down, across = whole("stride", stride, 2, least=1)
     rows = range(0, x.shape[1] - size[0] + 1)[::down]
     columns = range(0, x.shape[2] - size[1] + 1)[::across]
     x = reduce(combine, (x[:, i : i + rows[-1] + 1 : down] for i in range(size[0])))
@@ -176,12 +185,3 @@ def _fits(size: Sequence[int], x: Array) -> None:
     if size[0] > x.shape[1] or size[1] > x.shape[2]:
         seen = f"{x.shape[1]}×{x.shape[2]}"
         raise ValueError(f"a window of {size[0]}×{size[1]} is larger than its input of {seen}")
-
-
-def _whole(name: str, values: Sequence[float], count: int, least: int = 0) -> tuple[int, ...]:
-    """MATLAB keeps whole numbers as doubles: as ints, or a `ValueError` that says what is wrong."""
-    whole = tuple(int(value) for value in values)
-    if len(whole) != count or whole != tuple(values) or min(whole) < least:
-        wanted = f"{count} whole numbers from {least} on"
-        raise ValueError(f"{name} is {tuple(values)}, it must be {wanted}")
-    return whole

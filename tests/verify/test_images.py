@@ -11,7 +11,8 @@ from PIL import Image
 
 from converters.errors import ConversionError
 from verify.capture import Array
-from verify.images import Described, compare, describe, listed, positions
+from verify.images import describe, listed
+from verify.ranking import Described, compare, positions
 
 
 class MeanColour:

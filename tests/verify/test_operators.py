@@ -27,12 +27,30 @@ SAMPLES: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
     "dropout": ([], {}),
     "concat": ([], {}),
     "sum": ([], {}),
+    "product": ([(2, 1, 1, 4)], {}),
+    "Axpy": ([(2, 5, 6, 4), (2, 5, 6, 4)], {}),
+    "scale": ([(1, 1, 4), (5, 6, 1)], {}),
+    "crop": ([(2, 3, 4, 1)], {"crop": (1, 1)}),
+    "flatten": ([], {}),
+    "spnorm": ([], {"param": (2, 3, 10.0, 2.0)}),
+    "normoffset": ([], {"param": (1.0, 0.5)}),
+    "noffset": ([], {"param": (0.5, 0.3)}),
+    "bilinearsampler": ([(4, 2, 3, 2)], {}),
+    "affinegrid": ([], {"Ho": 3, "Wo": 4}),
+    "UniformScalingGridGenerator": ([], {"Ho": 3, "Wo": 4}),
+    "ROIPooling": ([(1, 5, 3, 1)], {"subdivisions": (2, 2), "method": "avg"}),
+    "PDist": ([(2, 1, 1, 4)], {"aggregate": False}),
     "layerVLAD": ([(1, 1, 4, 3), (1, 1, 4, 3)], {}),
     "layerVLADv2": ([(1, 1, 4, 3), (3,), (1, 1, 4, 3)], {}),
     "layerWholeL2Normalize": ([], {}),
     "layerTotalMaxPool": ([], {}),
     "layerTotalAvgPool": ([], {}),
 }
+
+#: What else than 5×6 pixels of 4 channels a kind takes.
+SHAPES = {"affinegrid": (2, 1, 1, 6), "UniformScalingGridGenerator": (2, 1, 1, 3)}
+#: Kinds whose further arrays are inputs, so of the data's own precision.
+MERGING = {"product", "Axpy", "crop", "bilinearsampler", "ROIPooling", "PDist"}
 
 
 def pixel(*values: float) -> Array:
@@ -49,8 +67,10 @@ def operate(kind: str, *arrays: Array, **options: Any) -> Array:
 @pytest.mark.parametrize(
     ("kind", "arrays", "options", "reason"),
     [
-        ("sum", [(1, 2, 2, 3), (1, 1, 1, 3)], {}, "its inputs differ in shape"),
-        ("concat", [(1, 2, 2, 3), (1, 2, 2, 3)], {"dim": 5}, "dim is 5"),
+        ("spnorm", [(1, 2, 2, 3)], {"param": (2, 2, 10)}, "param is (2, 2, 10)"),
+        ("spnorm", [(1, 2, 2, 3)], {"param": (0, 2, 10, 2)}, "whole numbers from 1 on"),
+        ("spnorm", [(1, 2, 2, 3)], {"param": (1.5, 2, 10, 2)}, "the window of param is (1.5, 2)"),
+        ("normoffset", [(1, 2, 2, 3)], {"param": (1.0,)}, "not enough values"),
         ("normalize", [(1, 1, 1, 3)], {"param": (5, 1)}, "not enough values"),
         ("bnorm", [(1, 1, 1, 3), (3,), (2,), (3, 2)], {}, "a bias of 2 numbers for 3 channels"),
         ("layerVLAD", [(1, 2, 2, 3), (1, 1, 4, 2), (1, 1, 4, 2)], {}, "reshape"),
@@ -76,14 +96,20 @@ def test_every_kind_has_a_sample() -> None:
 @pytest.mark.parametrize("weights", [np.float32, np.float64])
 def test_the_data_decides_the_precision(kind: str, weights: type[np.floating[Any]]) -> None:
     shapes, options = SAMPLES[kind]
-    x = RANDOM.uniform(1, 2, (2, 5, 6, 4))
-    params = [RANDOM.uniform(1, 2, shape).astype(weights) for shape in shapes]
+    x = RANDOM.uniform(0, 1, SHAPES.get(kind, (2, 5, 6, 4)))
+    params = [RANDOM.uniform(0, 1, shape).astype(weights) for shape in shapes]
     before = x.copy()
     double, single = (
-        operate(kind, x.astype(dtype), *params, **options) for dtype in (np.float64, np.float32)
+        operate(
+            kind,
+            x.astype(dtype),
+            *(p.astype(dtype) if kind in MERGING else p for p in params),
+            **options,
+        )
+        for dtype in (np.float64, np.float32)
     )
     assert [double.dtype.name, single.dtype.name] == ["float64", "float32"]
-    np.testing.assert_allclose(single, double, rtol=1e-5)
+    np.testing.assert_allclose(single, double, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(x, before)
 
 
@@ -123,19 +149,6 @@ def test_the_second_column_of_the_moments_is_sigma() -> None:
     moments = np.array([[10.0, 4.0], [20.0, 0.5]])
     y = operate("bnorm", pixel(18.0, 21.0), np.array([3.0, 5.0]), np.array([0.25, 0.75]), moments)
     assert y.ravel().tolist() == [6.25, 10.75]
-
-
-@pytest.mark.parametrize(("dim", "axis"), [(1, 1), (2, 2), (3, 3), (3.0, 3), (4, 0)])
-def test_concat_counts_axes_as_matlab(dim: float, axis: int) -> None:
-    a, b = np.zeros((1, 2, 3, 4)), np.ones((1, 2, 3, 4))
-    y = operate("concat", a, b, dim=dim)
-    assert y.shape[axis] == 2 * a.shape[axis]
-    assert np.take(y, 0, axis).max() == 0.0
-    assert np.take(y, -1, axis).min() == 1.0
-
-
-def test_sum_takes_any_number_of_inputs() -> None:
-    assert operate("sum", pixel(1.0), pixel(10.0), pixel(100.0)).ravel().tolist() == [111.0]
 
 
 # ---------------------------------------------------------------- normalizations
@@ -222,6 +235,46 @@ def test_total_pooling(kind: str, expected: list[float]) -> None:
     y = operate(kind, x)
     assert y.shape == (1, 1, 1, 2)
     assert y.ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("window", [(1, 1), (2, 2), (3, 3), (2, 5), (4, 1)])
+def test_spatial_normalization_is_the_loop(window: tuple[int, int]) -> None:
+    """The mean of squares over what of the window lies in the image, channel by channel."""
+    x, (high, wide), (alpha, beta) = RANDOM.standard_normal((2, 6, 5, 3)), window, (0.7, 0.75)
+    expected = np.empty_like(x)
+    for n, r, c, k in np.ndindex(x.shape):
+        top, left = r - (high - 1) // 2, c - (wide - 1) // 2
+        inside = x[n, max(top, 0) : top + high, max(left, 0) : left + wide, k]
+        expected[n, r, c, k] = x[n, r, c, k] / (1 + alpha * np.square(inside).mean()) ** beta
+    y = operate("spnorm", x, param=(*window, alpha, beta))
+    np.testing.assert_allclose(y, expected, rtol=1e-13)
+
+
+def test_spatial_normalization_by_hand() -> None:
+    """A window of 1×2 lies over a pixel and its right neighbour; the last has none."""
+    x = np.array([1.0, 3.0, 2.0]).reshape(1, 1, 3, 1)
+    y = operate("spnorm", x, param=(1.0, 2.0, 2.0, 1.0))
+    np.testing.assert_allclose(y.ravel(), [1 / (1 + 2 * 5.0), 3 / (1 + 2 * 6.5), 2 / (1 + 2 * 4.0)])
+
+
+def test_an_offset_by_the_norm() -> None:
+    """L = 9 + 16; of zeros L is 1e-8."""
+    np.testing.assert_allclose(
+        operate("normoffset", pixel(3.0, -4.0), param=(0.5, 0.5)).ravel(), [0.5, -6.5]
+    )
+    np.testing.assert_allclose(
+        operate("normoffset", pixel(0.0, 0.0), param=(2.0, 0.5)).ravel(), [-2e-4, -2e-4]
+    )
+
+
+@pytest.mark.parametrize("leak", [0.1, 1.0])
+def test_a_batch_of_one_channel(leak: float) -> None:
+    x = np.array([-1.0, 2.0]).reshape(2, 1, 1, 1)
+    assert operate("relu", x, leak=leak).ravel().tolist() == [-leak, 2.0]
+    assert operate("softmax", x).ravel().tolist() == [1.0, 1.0]
+    np.testing.assert_allclose(
+        operate("normalize", x, param=(2, 1.0, 1.0, 0.5)).ravel(), [-(2**-0.5), 2 / 5**0.5]
+    )
 
 
 # ---------------------------------------------------------------- VLAD

@@ -67,7 +67,7 @@ def test_a_source_without_layers_is_refused() -> None:
 
 def test_all_faults_are_told_before_anything_runs() -> None:
     checkpoint = net(
-        Layer("one", "spnorm", ("input",)),
+        Layer("one", "mine", ("input",)),
         Layer("two", "conv", ("one",), ("f",)),
         Layer("three", "conv", ("two",), ()),
         Layer("four", "pool", ("three",)),
@@ -80,7 +80,7 @@ def test_all_faults_are_told_before_anything_runs() -> None:
     with pytest.raises(LayerError) as caught:
         execute(checkpoint, image(4, 4, 3))
     assert caught.value.faults == {
-        "one": "the oracle does not know its type 'spnorm'",
+        "one": "the oracle does not know its type 'mine'",
         "two": "its weights f are not there",
         "three": "conv with 1 inputs and 0 weights: missing a required argument: 'filters'",
         "four": "pool with 1 inputs and 0 weights: missing a required argument: 'pool'",
@@ -135,12 +135,12 @@ def test_one_image_for_several_inputs_is_refused() -> None:
 
 
 def test_replay_refuses_what_it_cannot_place() -> None:
-    checkpoint = net(total("copy", "input"), Layer("odd", "spnorm", ("copy",)))
+    checkpoint = net(total("copy", "input"), Layer("odd", "mine", ("copy",)))
     with pytest.raises(ConversionError, match="there is no layer 'cpy'"):
         replay(checkpoint, "cpy", [image(1, 2, 2, 1)])
     with pytest.raises(LayerError, match="copy: reads 1 inputs, 2 were given"):
         replay(checkpoint, "copy", [image(1, 2, 2, 1)] * 2)
-    with pytest.raises(LayerError, match="odd: the oracle does not know its type 'spnorm'"):
+    with pytest.raises(LayerError, match="odd: the oracle does not know its type 'mine'"):
         replay(checkpoint, "odd", [image(1, 2, 2, 1)])
 
 
@@ -323,32 +323,6 @@ def relative_errors(outputs: Iterator[tuple[str, Array]], golden: dict[str, Arra
     return errors
 
 
-def read_lapsrn(path: Path) -> Checkpoint:
-    """LapSRN is a DagNN: its blocks as layers, with what they need and no loss."""
-    kinds = {"Conv": "conv", "ConvTranspose": "convt", "ReLU": "relu", "Sum": "sum"}
-    struct = loadmat(path, squeeze_me=True, struct_as_record=False)["net"]
-    values = {parameter.name: np.asarray(parameter.value) for parameter in struct.params}
-    layers, tensors = [], {}
-    for entry in struct.layers:
-        kind = kinds.get(entry.type.removeprefix("dagnn."))
-        if kind is None:
-            continue
-        block = vars(entry.block)
-        names = tuple(np.atleast_1d(entry.params))
-        for name in names:
-            filters = name.endswith("_f")
-            tensors[name] = values[name].reshape(tuple(block["size"]) if filters else -1)
-        options = {
-            name: tuple(block[name].tolist())
-            for name in ("pad", "stride", "dilate", "upsample", "crop")
-            if name in block
-        }
-        leak = {"leak": block["leak"]} if kind == "relu" else {}
-        inputs = tuple(np.atleast_1d(entry.inputs))
-        layers.append(Layer(entry.name, kind, inputs, names, options | leak))
-    return net(*layers, **tensors)
-
-
 #: source, MatConvNet's outputs, tolerance. The goldens are float32: 18 convolutions deep in DnCNN
 #: NumPy's own float32 is 1.0e-6 away from the oracle too.
 NETS = [
@@ -365,7 +339,7 @@ NETS = [
 def read_net(path: Path) -> Checkpoint:
     if any(word in path.stem for word in ("mcos", "classes", "layerTotal")):
         pytest.importorskip("matio", reason="mat-io decodes class objects")
-    return read_lapsrn(path) if path.stem == "LapSRN_x2" else matconvnet.read(path)
+    return matconvnet.read(path)
 
 
 @pytest.mark.parametrize(("source", "golden", "tolerance"), NETS)

@@ -218,6 +218,42 @@ def test_convt_is_the_transpose_of_conv(
     assert np.vdot(back, x) == pytest.approx(np.vdot(v, y), abs=1e-10)
 
 
+def looped_convt(
+    x: Array, filters: Array, upsample: tuple[int, int], crop: tuple[int, ...], groups: int
+) -> Array:
+    """Each input element adds its filter to the output, for one image."""
+    (height, width, channels), (tall, wide, count, _) = x.shape, filters.shape
+    full = np.zeros(
+        (upsample[0] * (height - 1) + tall, upsample[1] * (width - 1) + wide, count * groups)
+    )
+    for r, c, k in np.ndindex(height, width, channels):
+        first = k // (channels // groups) * count
+        for i, j, o in np.ndindex(tall, wide, count):
+            full[upsample[0] * r + i, upsample[1] * c + j, first + o] += (
+                x[r, c, k] * filters[i, j, o, k]
+            )
+    return full[crop[0] : len(full) - crop[1], crop[2] : full.shape[1] - crop[3]]
+
+
+@pytest.mark.parametrize(
+    ("filters", "upsample", "crop", "groups"),
+    [
+        ((3, 3, 5, 4), (1, 1), (0, 0, 0, 0), 1),
+        ((4, 3, 2, 4), (2, 3), (2, 0, 1, 3), 1),
+        ((2, 5, 3, 4), (3, 2), (0, 1, 2, 1), 2),
+        ((3, 2, 1, 4), (1, 2), (1, 1, 0, 1), 4),
+    ],
+    ids=["plain", "uneven crop", "2 groups", "4 groups"],
+)
+def test_convt_is_the_loop(
+    filters: tuple[int, ...], upsample: tuple[int, int], crop: tuple[int, ...], groups: int
+) -> None:
+    x, w, b = numbers(2, 3, 4, 4), numbers(*filters), numbers(filters[2] * groups)
+    expected = np.stack([looped_convt(image, w, upsample, crop, groups) + b for image in x])
+    y = convt(x, w, b, upsample=upsample, crop=crop, numGroups=groups)
+    np.testing.assert_allclose(y, expected, atol=1e-12)
+
+
 def test_convt_by_hand() -> None:
     x = np.array([[1.0, 10.0]]).reshape(1, 1, 2, 1)
     w = np.array([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)
@@ -251,6 +287,45 @@ def test_pool_is_the_loop(method: str, size: tuple[int, int], options: dict[str,
     expected = np.stack([looped_pool(image, size, method, **options) for image in x])
     y = pool(x, pool=size, method=method, **options)
     np.testing.assert_allclose(y, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "pool_size", "stride", "pad", "expected"),
+    [
+        ((14, 14), (14, 14), (1, 1), (0, 0, 0, 0), (1, 1)),
+        ((14, 14), (3, 3), (2, 2), (0, 0, 0, 0), (6, 6)),
+        ((14, 14), (3, 3), (2, 2), (0, 1, 0, 1), (7, 7)),
+        ((7, 6), (2, 2), (2, 2), (0, 0, 0, 0), (3, 3)),
+        ((7, 6), (2, 2), (2, 2), (0, 1, 1, 1), (4, 4)),
+        ((5, 9), (1, 3), (3, 4), (0, 0, 2, 0), (2, 3)),
+    ],
+)
+@pytest.mark.parametrize("method", ["max", "avg"])
+def test_windows_that_do_not_fit_whole_are_not_pooled(
+    size: tuple[int, int],
+    pool_size: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, ...],
+    expected: tuple[int, int],
+    method: str,
+) -> None:
+    y = pool(numbers(1, *size, 1), pool=pool_size, method=method, stride=stride, pad=pad)
+    assert y.shape == (1, *expected, 1)
+
+
+@pytest.mark.parametrize(
+    ("pad", "expected"),
+    [
+        ((0, 1, 0, 1), [[2.5, 3.0], [3.5, 4.0]]),
+        ((1, 0, 0, 0), [[1.5], [2.5]]),
+        ((0, 0, 1, 1), [[2.0, 2.5, 3.0]]),
+    ],
+)
+def test_averages_with_uneven_pads_by_hand(
+    pad: tuple[int, ...], expected: list[list[float]]
+) -> None:
+    x = np.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
+    assert pool(x, pool=(2, 2), method="avg", pad=pad)[0, ..., 0].tolist() == expected
 
 
 def test_an_average_is_divided_by_what_lies_inside_the_image() -> None:

@@ -53,6 +53,9 @@ _WEIGHT_AXES: Mapping[str, str] = {
     "mean": "C",
     "assignment": "DK",
     "centers": "DK",
+    "multiplier": "C",
+    "offset": "C",
+    "sigma": "C",
 }
 
 #: Spellings of names that another framework would not take as they are.

@@ -10,8 +10,11 @@ from __future__ import annotations
 __all__ = ["CLASSES", "MARKS", "MODULES", "OURS"]
 
 _OURS = """
-    NetVLADModel MeanSubtraction Convolution MaxPooling CrossChannelNormalization
-    L2Normalization WholeL2Normalization TotalPooling NetVLAD
+    NetVLADModel MatConvNetModel
+    MeanSubtraction Convolution TransposedConvolution MaxPooling AveragePooling TotalPooling
+    CrossChannelNormalization SpatialNormalization NormOffset BatchNormalization
+    L2Normalization WholeL2Normalization NetVLAD Dropout
+    Concatenation Sum Product Scale Crop Flatten AffineGrid BilinearSampling
 """
 
 _MODELS = "Functional Sequential Model"
@@ -55,7 +58,13 @@ MODULES = frozenset(
         "keras.src.engine.sequential",
         "keras.src.models.functional",
         "keras.src.models.sequential",
+        "netvlad_keras.elementwise",
+        "netvlad_keras.graph",
         "netvlad_keras.layers",
+        "netvlad_keras.merging",
         "netvlad_keras.model",
+        "netvlad_keras.pooling",
+        "netvlad_keras.sampling",
+        "netvlad_keras.windows",
     }
 )

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 
 from verify.names.canonical import Place
 
-__all__ = ["WEIGHTS"]
+__all__ = ["MOMENTS", "NAMED", "WEIGHTS"]
 
-#: Layer's name, or its kind -> its weights in order; `tensor` is the weight's canonical name
+#: The two columns of a batch norm's moments; the second is no variance (vl_nnbnorm.m).
+MOMENTS = ("mean", "sigma")
+
+#: Layer's kind -> its weights in order; `tensor` is the weight's canonical name
 #: within the layer. NetVLAD's layers hold minus the centres (Relja/netvlad, layerVLAD.m).
 WEIGHTS: Mapping[str, tuple[Place, ...]] = {
-    "WPCA": (Place("kernel", "11IO"), Place("bias", "O")),
-    "conv": (Place("kernel", "HWIO"), Place("bias", "O")),
+    **dict.fromkeys(("conv", "convt"), (Place("kernel", "HWIO"), Place("bias", "O"))),
+    "bnorm": (Place("multiplier"), Place("offset"), Place("moments")),
+    "scale": (Place("multiplier"), Place("bias")),
     "layerVLAD": (Place("assignment", "11DK"), Place("centers", "11DK", sign=-1)),
     "layerVLADv2": (
         Place("assignment", "11DK"),
@@ -20,3 +24,6 @@ WEIGHTS: Mapping[str, tuple[Place, ...]] = {
         Place("centers", "11DK", sign=-1),
     ),
 }
+
+#: A NetVLAD's layer that goes by its name.
+NAMED: Mapping[str, tuple[Place, ...]] = {"WPCA": (Place("kernel", "11IO"), Place("bias", "O"))}

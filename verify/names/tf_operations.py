@@ -5,7 +5,7 @@ Files, Python functions, other machines, and output to files or standard error.
 
 from __future__ import annotations
 
-__all__ = ["REFUSED", "SAVING"]
+__all__ = ["CONTROL", "REFUSED", "SAVING"]
 
 _OUTSIDE = """
     PyFunc PyFuncStateless EagerPyFunc
@@ -31,3 +31,6 @@ REFUSED = frozenset(_OUTSIDE.split())
 SAVING = frozenset(
     {"Save", "SaveV2", "SaveSlices", "Restore", "RestoreV2", "RestoreSlice", "MergeV2Checkpoints"}
 )
+
+#: TensorFlow 1's branches and loops.
+CONTROL = frozenset({"Enter", "Exit", "LoopCond", "Merge", "NextIteration", "Switch"})

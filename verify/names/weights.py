@@ -41,6 +41,7 @@ ONNX: Mapping[tuple[str, int], str] = {
     ("centers", 2): "KD",
     ("centers", 3): "1KD",
     ("centers", 4): "11KD",
+    **{(part, 4): "1C11" for part in ("multiplier", "offset", "sigma")},
 }
 
 

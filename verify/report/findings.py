@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import PurePath
 
 from verify.result import Column, LayerResult, Measure, Regime, Report, WeightResult
 
@@ -46,7 +47,8 @@ class State(StrEnum):
 class Artifact:
     """One artifact over all inputs.
 
-    label    its name, with its path where two have the same.
+    label    its name; of one given by its path as many of the last parts as tell it from the
+             others; with its path where two have the same.
     columns  input's name -> what was found on it.
     layers   layer's name -> the worst of its results on all inputs.
     weights  one row for each tensor: weights do not depend on the input.
@@ -84,14 +86,14 @@ class Artifact:
 class Finding:
     """One bad layer of one artifact: the inputs it was seen on, and the worst of the results.
 
-    everywhere  on every input on which this layer of this artifact was compared.
+    spared  the inputs on which the same layer of the same artifact passed.
     """
 
     artifact: str
     layer: str
     state: State
     inputs: tuple[str, ...]
-    everywhere: bool
+    spared: tuple[str, ...]
     result: LayerResult
 
 
@@ -149,15 +151,16 @@ def _badness(result: LayerResult) -> tuple[int, float]:
 
 
 def artifacts(report: Report) -> tuple[Artifact, ...]:
-    """Every artifact of the report, in its order."""
+    """Every artifact of the report: those that differ first, else in its order."""
     found: dict[tuple[str, str], dict[str, Column]] = {}
     for regime in report.regimes:
         for column in regime.columns:
             found.setdefault((column.artifact, column.path), {})[regime.name] = column
-    named = Counter(name for name, _ in found)
-    return tuple(
+    short = _short(tuple(name for name, _ in found))
+    named = Counter(short[name] for name, _ in found)
+    every = (
         Artifact(
-            label=name if named[name] == 1 else f"{name} ({path})",
+            label=short[name] if named[short[name]] == 1 else f"{short[name]} ({path})",
             kind=next(iter(columns.values())).kind,
             path=path,
             columns=columns,
@@ -166,6 +169,19 @@ def artifacts(report: Report) -> tuple[Artifact, ...]:
         )
         for (name, path), columns in found.items()
     )
+    return tuple(sorted(every, key=lambda artifact: artifact.passed))
+
+
+def _short(names: Sequence[str]) -> dict[str, str]:
+    """Of a path as many of the last parts as no other name ends in; other names as they are."""
+    parts = {name: PurePath(name).parts for name in names}
+    short = {name: name for name in names}
+    for name in (name for name in names if len(parts[name]) > 1):
+        rest = [each for other, each in parts.items() if other != name]
+        tails = (parts[name][-size:] for size in range(1, len(parts[name]) + 1))
+        alone = (tail for tail in tails if all(each[-len(tail) :] != tail for each in rest))
+        short[name] = str(PurePath(*next(alone, parts[name])))
+    return short
 
 
 def _layers(columns: Iterable[Column]) -> dict[str, LayerResult]:
@@ -225,6 +241,5 @@ def _finding(artifact: Artifact, result: LayerResult) -> Finding:
         if row.layer == result.layer
     }
     inputs = tuple(name for name in bad if bad[name])
-    return Finding(
-        artifact.label, result.layer, state(result), inputs, len(inputs) == len(bad), result
-    )
+    spared = tuple(name for name in bad if not bad[name])
+    return Finding(artifact.label, result.layer, state(result), inputs, spared, result)

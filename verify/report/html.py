@@ -16,18 +16,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from verify.report import drawing, figures, words
+from verify.report import drawing, figures, rows, words
 from verify.report.findings import (
     Artifact,
     State,
     artifacts,
     findings,
     layers_on,
-    share,
-    state,
-    telling,
 )
-from verify.result import LayerResult, Measure, Regime, Report, WeightResult
+from verify.result import Regime, Report
+from verify.tolerance import INHERITED, OWN
 
 __all__ = ["render"]
 
@@ -48,38 +46,6 @@ class _Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cell:
-    """A cell of the N-way table: how full its limit is, in quarters, where it has one."""
-
-    state: State
-    text: str
-    level: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Detail:
-    """A row of the table of numbers; `own` and `inherited` as text, empty where there are none."""
-
-    artifact: int
-    layer: int
-    state: State
-    words: str
-    shape: str
-    own: tuple[str, ...]
-    inherited: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """A row of the table of weights, with a cell for each artifact."""
-
-    name: str
-    size: int
-    bad: bool
-    cells: tuple[WeightResult | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Panel:
     """All that is shown of one input."""
 
@@ -91,8 +57,8 @@ class _Panel:
     depth: figures.Depth
     scatter: figures.Scatter
     histograms: tuple[figures.Cell, ...]
-    table: tuple[tuple[str, tuple[_Cell, ...]], ...]
-    details: tuple[_Detail, ...]
+    table: tuple[tuple[str, tuple[rows.Cell, ...]], ...]
+    details: tuple[rows.Detail, ...]
 
 
 def render(report: Report) -> str:
@@ -115,14 +81,16 @@ def render(report: Report) -> str:
         first=next((n for n, panel in enumerate(panels) if panel.failed), 0),
         faults=tuple(_faults(report, every)),
         most=_MOST,
-        weights=tuple(_weights(every)),
-        manifest=tuple(_flat(report.manifest)),
+        weights=tuple(rows.tensors(every)),
+        manifest=tuple(rows.flat(report.manifest)),
         shapes=drawing.SHAPES,
         left=figures.LEFT,
         bar=figures.BAR,
         names=figures.NAMES,
-        columns=_COLUMNS,
-        blanks=Markup("<td>" * len(_COLUMNS)),
+        columns=rows.COLUMNS,
+        own=OWN,
+        inherited=INHERITED,
+        blanks=Markup("<td>" * len(rows.COLUMNS)),
         style=_inlined("style.css", _artifact_rules(len(every))),
         script=_inlined("script.js"),
     )
@@ -130,18 +98,17 @@ def render(report: Report) -> str:
 
 def _faults(report: Report, every: Sequence[Artifact]) -> Iterator[_Fault]:
     for file, reason in report.hashes.items():
-        yield _Fault(State.DIFFERENT, "Checksum", file, "", words.plain(reason))
-    for artifact in every:
-        for row in artifact.weights:
-            if not row.passed:
-                text = words.describe_weight(row)
-                yield _Fault(State.DIFFERENT, "Weight", row.name, artifact.label, text)
+        yield _Fault(State.DIFFERENT, "Checksum", file, "", words.checksum(reason))
     told, carried = findings(report)
-    for finding in told:
-        text = words.describe(finding.result) + words.inputs(finding)
-        yield _Fault(finding.state, "Layer", finding.layer, finding.artifact, text)
-    for each in carried:
-        yield _Fault(State.CARRIED, "", "", each.artifact, words.carried(each))
+    for label, weights in ((artifact.label, artifact.weights) for artifact in every):
+        for row in (row for row in weights if not row.passed):
+            text = words.describe_weight(row)
+            yield _Fault(State.DIFFERENT, "Weight", row.name, label, text)
+        for finding in (each for each in told if each.artifact == label):
+            text = words.describe(finding.result) + words.inputs(finding)
+            yield _Fault(finding.state, "Layer", finding.layer, label, text)
+        for each in (each for each in carried if each.artifact == label):
+            yield _Fault(State.CARRIED, "", "", label, words.carried(each))
 
 
 def _panel(regime: Regime, report: Report, every: Sequence[Artifact]) -> _Panel:
@@ -158,84 +125,14 @@ def _panel(regime: Regime, report: Report, every: Sequence[Artifact]) -> _Panel:
         depth=figures.depth(layers, every, results, floor),
         scatter=figures.scatter(every, results),
         histograms=tuple(figures.histograms(layers, results)),
-        table=tuple((n, tuple(_cell(found.get(n)) for found in results)) for n in layers),
+        table=tuple((n, tuple(rows.cell(found.get(n)) for found in results)) for n in layers),
         details=tuple(
-            _detail(n, place, found[layer])
+            rows.detail(n, place, found[layer])
             for n, found in enumerate(results)
             for place, layer in enumerate(layers)
             if layer in found
         ),
     )
-
-
-def _cell(result: LayerResult | None) -> _Cell:
-    found = state(result)
-    measure = telling(result) if result else None
-    if result is None:
-        return _Cell(found, "–")
-    if found is State.IMPOSSIBLE or measure is None:
-        return _Cell(found, words.brief(result.problem or "nothing"))
-    return _Cell(found, words.roundings(measure.roundings), min(3, int(4 * min(1, share(measure)))))
-
-
-def _detail(artifact: int, layer: int, result: LayerResult) -> _Detail:
-    found = state(result)
-    problem = words.plain(result.problem or "nothing compared")
-    return _Detail(
-        artifact,
-        layer,
-        found,
-        problem if found is State.IMPOSSIBLE else _STATES[found],
-        words.shape(result.shape),
-        _numbers(result.own),
-        _numbers(result.inherited),
-    )
-
-
-#: Heads of `_numbers`, for each measure.
-_COLUMNS = (
-    "roundings", "limit", "peak", "peak limit", "max |d|", "max |d| / max |source|",
-    "RMS relative", "cosine", "SNR dB", "worst at", "source there", "found there",
-)  # fmt: skip
-
-
-def _numbers(measure: Measure | None) -> tuple[str, ...]:
-    if measure is None:
-        return ()
-    return (
-        words.roundings(measure.roundings),
-        words.number(measure.limit),
-        words.roundings(measure.peak),
-        words.number(measure.peak_limit),
-        words.number(measure.max_abs),
-        words.number(measure.max_rel),
-        words.number(measure.rms_rel),
-        words.cosine(measure.cosine),
-        words.number(measure.snr_db),
-        words.index(measure.worst),
-        words.number(measure.reference),
-        words.number(measure.found),
-    )
-
-
-def _weights(every: Sequence[Artifact]) -> Iterator[_Tensor]:
-    rows = [{row.name: row for row in artifact.weights} for artifact in every]
-    for name in dict.fromkeys(name for found in rows for name in found):
-        cells = tuple(found.get(name) for found in rows)
-        there = [cell for cell in cells if cell]
-        yield _Tensor(name, there[0].size, any(not cell.passed for cell in there), cells)
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Nested data as rows of a path and a text."""
-    if isinstance(value, Mapping) and value:
-        for key, each in value.items():
-            yield from _flat(each, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list | tuple) and value:
-        for place, each in enumerate(value):
-            yield from _flat(each, f"{path}[{place}]")
-    elif path:
-        yield path, str(value)
 
 
 def _artifact_rules(count: int) -> str:
@@ -252,16 +149,9 @@ def _inlined(name: str, more: str = "") -> dict[str, Markup]:
     return {"text": Markup(text), "hash": Markup(f"'sha256-{digest}'")}
 
 
-_STATES: Mapping[State, str] = {
-    State.SAME: "within limits",
-    State.ALLOWED: "≈ known and allowed",
-    State.MADE: "✗ made here",
-    State.CARRIED: "↓ carried",
-    State.DIFFERENT: "✗ different",
-}
-
 _FILTERS: Mapping[str, Any] = {
     "count": words.count,
     "describe_weight": words.describe_weight,
+    "number": words.number,
     "plain": words.plain,
 }

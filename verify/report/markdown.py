@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from verify.report.findings import Artifact, artifacts, findings
 from verify.report.words import (
     carried,
+    checksum,
     count,
     describe,
     describe_weight,
@@ -30,14 +31,15 @@ _Row = tuple[str, ...]
 def render(report: Report) -> str:
     """GitHub's Markdown. What comes from files cannot become markup, links or mentions."""
     found = verdict(report)
-    title = "✅ netvlad-verify: no difference" if found.passed else "❌ netvlad-verify: different"
+    same = "a difference of known cause" if found.cause else "no difference"
+    title = f"✅ netvlad-verify: {same}" if found.passed else "❌ netvlad-verify: different"
     blocks = [f"### {title}", _words(found.sentence)]
     if found.cause and found.cause not in found.sentence:
         blocks.append(f"Likely cause: {_words(found.cause)}")
     every = artifacts(report)
     blocks += _table(("artifact", "kind", "verdict", "layers", "weights"), map(_artifact, every))
-    checksums = [(_code(file), _words(reason)) for file, reason in report.hashes.items()]
-    blocks += _table(("wrong checksum", "what"), checksums)
+    wrong = [(_code(file), _words(checksum(reason))) for file, reason in report.hashes.items()]
+    blocks += _table(("wrong checksum", "what"), wrong)
     blocks += _table(("artifact", "tensor", "what"), _weights(every))
     blocks += _table(("artifact", "layer", "what"), _layers(report), "bad layer")
     fed = ", ".join(f"{_code(each.name)} {shape(each.shape)}" for each in report.regimes)
@@ -51,9 +53,8 @@ def _artifact(artifact: Artifact) -> _Row:
     columns = artifact.columns.values()
     bad = [column.verdict for column in columns if not column.verdict.passed]
     where = bad[0].first_bad_layer if bad else ""
-    words = (
-        "same" if not bad else f"**first bad layer {_code(where)}**" if where else "**different**"
-    )
+    same = "known cause" if any(column.verdict.cause for column in columns) else "same"
+    words = same if not bad else f"**first bad layer {_code(where)}**" if where else "**different**"
     good = artifact.good_layers
     layers = f"{good} of {len(artifact.layers)}" if artifact.layers else "–"
     right = sum(row.passed for row in artifact.weights)

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -60,6 +61,7 @@ def write(
 
     model     the layer alone, with as many graph inputs as `inputs` and one output;
               None where it could not be made: the tensors are kept all the same.
+    inputs    with their axes in the model's order; they are written in the model's types.
     expected  what the source gives, `found` what the artifact gave if it gave anything.
 
     Raises `EnvironmentFailure` where the disk refuses.
@@ -93,13 +95,24 @@ def _fill(
 ) -> None:
     data = folder / "test_data_set_0"
     data.mkdir()
+    types = _input_types(model) if model is not None else {}
     if found is not None:
         arrays["found_0"] = found
     for name, array in arrays.items():
-        tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        array = np.ascontiguousarray(array, types.get(name))
+        tensor = numpy_helper.from_array(array, name)
         onnx.save_tensor(tensor, str(data / f"{name}.pb"))
     if model is not None:
         onnx.save(model, str(folder / "model.onnx"))
+
+
+def _input_types(model: onnx.ModelProto) -> dict[str, np.dtype[Any]]:
+    """File -> what the model takes, which need not be float32."""
+    kinds = [value.type.tensor_type.elem_type for value in model.graph.input]
+    return {
+        f"input_{place}": onnx.helper.tensor_dtype_to_np_dtype(kind)
+        for place, kind in enumerate(kinds)
+    }
 
 
 def _readme(title: str, runnable: bool) -> str:

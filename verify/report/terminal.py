@@ -22,6 +22,7 @@ from verify.report.findings import (
 from verify.report.words import (
     brief,
     carried,
+    checksum,
     count,
     describe,
     describe_weight,
@@ -79,11 +80,12 @@ def _parts(report: Report, console: Console) -> Iterator[RenderableType]:
         yield Text("What is wrong", style="bold")
         yield _bad_table(bad, console)
     every = artifacts(report)
+    ran = [artifact for artifact in every if artifact.layers]  # not what holds weights alone
     names = layer_names(report)
-    if names and every:
+    if names and ran:
         yield Text("Error of every layer, in roundings of float32", style="bold")
         longest = min(_NAME, max(len(plain(name)) for name in names))
-        for some, most in _fitting(every, console.width - longest - 1):
+        for some, most in _fitting(ran, console.width - longest - 1):
             yield _layer_table(names, some, most, console)
         yield _legend(report, console)
     for artifact in every:
@@ -94,21 +96,23 @@ def _parts(report: Report, console: Console) -> Iterator[RenderableType]:
 def _bad_rows(report: Report) -> list[tuple[Text, str, str]]:
     """What is bad, where, and in words: checksums, weights, layers."""
     rows = [
-        (Text("checksum", style="bold red"), plain(file), plain(reason))
+        (Text("checksum", style="bold red"), plain(file), checksum(reason))
         for file, reason in report.hashes.items()
     ]
-    for artifact in artifacts(report):
-        rows += [
-            (Text(plain(artifact.label), style="bold red"), plain(row.name), describe_weight(row))
-            for row in artifact.weights
-            if not row.passed
-        ]
     told, summed = findings(report)
-    for finding in told:
-        words = describe(finding.result) + inputs(finding)
-        head = Text(plain(finding.artifact), style=_MARKS[finding.state][2])
-        rows.append((head, plain(finding.layer), words))
-    rows += [(Text(plain(each.artifact), style="yellow"), "…", carried(each)) for each in summed]
+    for artifact in artifacts(report):
+        label = plain(artifact.label)
+        for row in artifact.weights:
+            if not row.passed:
+                rows.append((Text(label, style="bold red"), plain(row.name), describe_weight(row)))
+        for finding in told:
+            if finding.artifact == artifact.label:
+                words = describe(finding.result) + inputs(finding)
+                head = Text(label, style=_MARKS[finding.state][2])
+                rows.append((head, plain(finding.layer), words))
+        for each in summed:
+            if each.artifact == artifact.label:
+                rows.append((Text(label, style="yellow"), "…", carried(each)))
     return rows
 
 

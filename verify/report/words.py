@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from verify.report.findings import Carried, Finding, State, artifacts, state
 from verify.result import LayerResult, Measure, Report, Verdict, WeightResult
@@ -11,6 +13,7 @@ from verify.result import LayerResult, Measure, Report, Verdict, WeightResult
 __all__ = [
     "brief",
     "carried",
+    "checksum",
     "cosine",
     "count",
     "describe",
@@ -77,10 +80,13 @@ def carried(found: Carried) -> str:
 
 
 def inputs(finding: Finding) -> str:
-    """`` where it is on all of them, else ` (only on black)`."""
-    if finding.everywhere:
+    """`` where it is on all of them, else ` (only on black)` or ` (not on black)`, the shorter."""
+    if not finding.spared:
         return ""
-    return f" (only on {', '.join(map(plain, finding.inputs))})"
+    word, names = "only", finding.inputs
+    if len(finding.spared) < len(names):
+        word, names = "not", finding.spared
+    return f" ({word} on {', '.join(map(plain, names))})"
 
 
 def shape(sizes: Sequence[int]) -> str:
@@ -105,13 +111,30 @@ def plain(text: str) -> str:
     )
 
 
+#: What stands in a problem -> what a table's cell says.
+_BRIEF: Mapping[str, str] = {
+    "NaN": "NaN",
+    "shape": "shape",
+    "missing": "missing",
+    "no such layer": "missing",
+    "extra": "extra",
+    "source has no layer": "extra",
+    "empty": "empty",
+}
+
+
 def brief(problem: str) -> str:
     """A problem in a table's cell: what it is about, else how it begins."""
-    for word in ("NaN", "shape", "missing", "extra", "empty"):
-        if word in problem:
+    for part, word in _BRIEF.items():
+        if part in problem:
             return word
     head = plain(problem)
     return head if len(head) <= 14 else f"{head[:13]}…"
+
+
+def checksum(reason: str) -> str:
+    """What is wrong with a file; of digests as much as tells them apart: `d89bbe4b407d…`."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b", r"\1…", plain(reason))
 
 
 def describe(result: LayerResult) -> str:
@@ -165,12 +188,16 @@ def verdict(report: Report) -> Verdict:
     if not every:
         return Verdict(False, sentence="Nothing was compared.")
     for artifact in every:
-        failed = (c.verdict for c in artifact.columns.values() if not c.verdict.passed)
+        failed = (column for column in artifact.columns.values() if not column.verdict.passed)
         if first := next(failed, None):
-            return _named(first, artifact.label)
+            sentence = first.verdict.sentence.replace(first.artifact or "\0", artifact.label, 1)
+            others = sum(not each.passed for each in every) - 1
+            return _named(replace(first.verdict, sentence=sentence), artifact.label, others)
+    ran = len({name for each in every for name in each.layers})
+    part = f"{ran} of " if ran < len(report.layers) else ""
     compared = (
         f"{count(len(every), 'artifact')} against {plain(report.reference)}: "
-        f"{count(len(report.layers), 'layer')} and "
+        f"{part}{count(len(report.layers), 'layer')} and "
         f"{count(sum(len(each.weights) for each in every), 'tensor')} compared "
         f"on {count(len(report.regimes), 'input')}"
     )
@@ -181,19 +208,26 @@ def verdict(report: Report) -> Verdict:
             sentence=f"{compared}, no difference, but the checksum of "
             f"{count(len(report.hashes), 'file')} is wrong: {plain(', '.join(report.hashes))}.",
         )
+    excused = [c.verdict for each in every for c in each.columns.values() if c.verdict.cause]
+    if excused:
+        words = "; ".join(dict.fromkeys(plain(each.sentence) for each in excused))
+        return Verdict(True, cause=excused[0].cause, sentence=f"{compared}; {words}.")
     return Verdict(True, sentence=f"{compared}, no difference.")
 
 
-def _named(failed: Verdict, artifact: str) -> Verdict:
-    """With a sentence, and the artifact's name in it."""
-    sentence = plain(failed.sentence)
+def _named(failed: Verdict, artifact: str, others: int) -> Verdict:
+    """With one sentence: the artifact's name is in it, and how many others differ too."""
+    sentence = plain(failed.sentence).rstrip(".")
     if not sentence:
         facts = [
             f"the first bad layer is {failed.first_bad_layer}" * bool(failed.first_bad_layer),
             f"its tensor {failed.tensor} differs" * bool(failed.tensor),
             failed.cause,
         ]
-        sentence = plain("; ".join(filter(None, facts)) or "it differs from the source") + "."
+        sentence = plain("; ".join(filter(None, facts)) or "it differs from the source")
     if plain(artifact) not in sentence:
         sentence = f"{plain(artifact)}: {sentence}"
-    return Verdict(False, failed.first_bad_layer, failed.tensor, failed.cause, sentence)
+    if others:
+        more = count(others, "other artifact")
+        sentence += f"; {more} {'differs' if others == 1 else 'differ'} too"
+    return Verdict(False, failed.first_bad_layer, failed.tensor, failed.cause, f"{sentence}.")

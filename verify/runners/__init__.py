@@ -1,7 +1,7 @@
 """One module per artifact format, each with `open(path, names=None) -> Runner`.
 
 oneDNN's kernels round differently, and TensorFlow decides on them when it is imported: they are
-turned off here, before any runner imports it.
+turned off here, before any runner imports it, unless the environment asks for them.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["NOTES"]
+__all__ = ["NOTES", "ONEDNN"]
 
 _VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
-_TOO_LATE = "tensorflow" in sys.modules and os.environ.get(_VARIABLE) != "0"
+_ASKED = os.environ.get(_VARIABLE, "").lower() in ("1", "true")
+_TOO_LATE = "tensorflow" in sys.modules and os.environ.get(_VARIABLE) not in ("0", "false")
 
-#: What a report must say of every artifact that TensorFlow runs.
-NOTES: tuple[str, ...] = (
-    (f"TensorFlow was imported before {_VARIABLE}=0 was set: its kernels may be oneDNN's",)
-    if _TOO_LATE
-    else ()
+#: What a report says of an artifact that oneDNN's kernels may have run; its own error may be
+#: twice as large.
+ONEDNN = (
+    f"oneDNN's kernels may have run ({_VARIABLE} was not 0 when TensorFlow was imported): "
+    "a layer's own error may be twice as large as without them"
 )
+#: What a report must say of every artifact that TensorFlow runs.
+NOTES: tuple[str, ...] = (ONEDNN,) if _ASKED or _TOO_LATE else ()
 
-os.environ[_VARIABLE] = "0"
+if not _ASKED:
+    os.environ[_VARIABLE] = "0"

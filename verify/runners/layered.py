@@ -7,7 +7,7 @@ from the artifact's own graph, never from the source's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -18,14 +18,17 @@ import numpy as np
 from converters.errors import ConversionError, LayerError
 from verify.axes import turned
 from verify.capture import Array
-from verify.names.canonical import IMAGE, layer_axes
+from verify.names.canonical import IMAGE, Place, layer_axes
 
-__all__ = ["Images", "Layered", "Step", "Whole", "in_order", "sources", "weights_only"]
+__all__ = [
+    *("Images", "Layered", "Step", "Whole"),
+    *("in_order", "own_named", "sources", "weights_only"),
+]
 
 #: A layer's output from what it reads, all as the artifact lays them out.
 Step = Callable[[str, Sequence[Array]], Array]
-#: All outputs that users see from images, by canonical name.
-Whole = Callable[[Array], Mapping[str, Array]]
+#: All outputs that users see, by canonical name, from every input by its name.
+Whole = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +67,20 @@ class Layered:
     """A `Runner`, put together by its format's module; its attributes are settable, as that asks.
 
     kind, layers, notes  as `Runner` has them.
-    reads   layer -> the layers whose outputs it reads, `image` for the net's input.
+    reads   layer -> the layers whose outputs it reads, `image` for the net's input; where there
+            are several inputs, their own names.
     alone   layer -> the layer cut out as an ONNX model, or None.
     axes    of the values that lie otherwise than in a capture, `image` among them.
-    takes   the images.
+    takes   the images; of several inputs, each by its name.
     step    computes one layer.
     stored  the weights by canonical name.
-    whole   images -> the outputs that the artifact's users see, by canonical name.
+    whole   inputs -> the outputs that the artifact's users see, by canonical name.
     """
 
     kind: str
     path: Path
     reads: Mapping[str, tuple[str, ...]]
-    takes: Images
+    takes: Images | Mapping[str, Images]
     step: Step
     stored: Callable[[], Mapping[str, Array]]
     whole: Whole
@@ -88,13 +92,32 @@ class Layered:
     def __post_init__(self) -> None:
         self.layers = in_order(self.path, self.reads)
 
-    def run(self, images: Array) -> Iterator[tuple[str, Array]]:
+    @property
+    def inputs(self) -> Mapping[str, Images]:
+        """What each input takes, by its name."""
+        return {IMAGE: self.takes} if isinstance(self.takes, Images) else self.takes
+
+    def _fed(self, images: Array | Mapping[str, Array]) -> dict[str, Array]:
+        """Every input by its name here. A net of one input may call it as it likes."""
+        given = images if isinstance(images, Mapping) else {IMAGE: images}
+        if len(given) == len(self.inputs) == 1:
+            given = dict(zip(self.inputs, given.values(), strict=True))
+        if set(given) != set(self.inputs):
+            raise ConversionError(
+                f"{self.path}: takes {', '.join(self.inputs)}; given: {', '.join(given)}"
+            )
+        return {name: takes.fitted(given[name]) for name, takes in self.inputs.items()}
+
+    def _fitted(self, name: str, values: Array) -> Array:
+        return self.inputs[name].fitted(values) if name in self.inputs else values
+
+    def run(self, images: Array | Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
         """Yield every layer's output for images N×H×W×C, in order.
 
         Raises `ConversionError` for images that the artifact does not take, `LayerError` from
         the layer that cannot be computed.
         """
-        values = {IMAGE: self.takes.fitted(images)}
+        values = self._fed(images)
         last = {name: layer for layer in self.layers for name in self.reads[layer]}
         for layer in self.layers:
             output = self._computed(layer, [values[name] for name in self.reads[layer]])
@@ -119,24 +142,31 @@ class Layered:
             raise LayerError(self.path, {layer: fault})
         return self._computed(
             layer,
-            [
-                self.takes.fitted(values) if name == IMAGE else values
-                for name, values in zip(reads, inputs, strict=True)
-            ],
+            [self._fitted(name, values) for name, values in zip(reads, inputs, strict=True)],
         )
+
+    def laid(
+        self, layer: str, inputs: Sequence[Array], expected: Array, found: Array
+    ) -> tuple[Sequence[Array], Array, Array]:
+        """One layer's captures as the artifact itself has them: its axes, its order."""
+        given = [
+            self._laid(name, self._fitted(name, values))
+            for name, values in zip(self.reads[layer], inputs, strict=True)
+        ]
+        return given, self._laid(layer, expected), self._laid(layer, found)
 
     def weights(self) -> Mapping[str, Array]:
         """Every weight by its canonical name, see `Runner`."""
         return self.stored()
 
-    def deployed(self, images: Array) -> Mapping[str, Array]:
+    def deployed(self, images: Array | Mapping[str, Array]) -> Mapping[str, Array]:
         """What a user of the artifact gets: the whole net at once, as its own library runs it.
 
         By canonical name, the descriptor last. Raises `ConversionError`.
         """
-        images = self.takes.fitted(images)
+        given = self._fed(images)
         try:
-            found = self.whole(self._laid(IMAGE, images))
+            found = self.whole({name: self._laid(name, values) for name, values in given.items()})
             return {n: self._capture(n, found[n]) for n in self.layers if n in found}
         except ConversionError:
             raise
@@ -193,6 +223,12 @@ def sources(
         else:
             waiting += reversed(inputs_of(name))
     return tuple(found)
+
+
+def own_named(places: Mapping[str, Place], values: Iterable[str]) -> dict[str, Place]:
+    """`places`, and under their own names the `values` of an artifact that are none of them."""
+    taken = {IMAGE, *places, *(place.tensor for place in places.values())}
+    return {**places, **{value: Place(value) for value in values if value not in taken}}
 
 
 def in_order(path: Path, reads: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

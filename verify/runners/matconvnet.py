@@ -12,8 +12,10 @@ import numpy as np
 from converters.checkpoint import Checkpoint
 from verify import oracle
 from verify.capture import Array
+from verify.names.canonical import IMAGE
 from verify.names.given import Names
 from verify.reference import reference, weights_of
+from verify.runners.layered import Images
 
 __all__ = ["MatConvNet", "open"]
 
@@ -25,10 +27,14 @@ class MatConvNet:
     checkpoint: Checkpoint
     kind: str = "mat"
     notes: tuple[str, ...] = ("run by the oracle in float32",)
+    takes: Images = field(default_factory=Images)
     layers: tuple[str, ...] = field(init=False)
+    reads: dict[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.layers = ("input", *(layer.name for layer in self.checkpoint.layers))
+        self.reads = {"input": (IMAGE,)}
+        self.reads |= {layer.name: tuple(layer.inputs) for layer in self.checkpoint.layers}
+        self.layers = tuple(self.reads)
 
     def run(self, images: Array) -> Iterator[tuple[str, Array]]:
         """Every layer's output, in order."""

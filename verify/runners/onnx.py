@@ -18,15 +18,23 @@ import onnxruntime
 
 from converters.errors import LayerError, MappingError, ReadError
 from verify.capture import Array
-from verify.names.canonical import IMAGE, KNOWN, Place, canonical_layer, layer_axes
+from verify.names.canonical import (
+    IMAGE,
+    KNOWN,
+    Place,
+    canonical_layer,
+    canonical_weight,
+    layer_axes,
+    weight_axes,
+)
 from verify.names.given import Names, check
 from verify.names.onnx import LAYOUTS, VALUES
 from verify.names.weights import ONNX, by_name
-from verify.runners.layered import Images, Layered, Step, Whole, sources
+from verify.runners.layered import Images, Layered, Step, Whole, own_named, sources
 from verify.runners.onnx_file import Opened, read
 from verify.runners.onnx_graph import Graph, layouts
 
-__all__ = ["open"]
+__all__ = ["open", "open_all"]
 
 
 def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
@@ -37,25 +45,33 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
     file that is none or keeps weights where they do not belong, `MappingError` for names that
     it lacks.
     """
+    return _opened(path, names)
+
+
+def open_all(path: Path) -> Layered:
+    """Open a file so that it shows every value of real numbers, under its own name.
+
+    Raises `ReadError`.
+    """
+    return _opened(path, {}, own=True)
+
+
+def _opened(path: Path, names: Names, own: bool = False) -> Layered:
     opened = read(path)
     graph = Graph(opened.model)
-    if len(graph.inputs) != 1:
-        listing = ", ".join(value.name for value in graph.inputs) or "none"
-        raise ReadError(path, f"is not a model of one image input; its inputs: {listing}")
-    takes, image_axes = _takes(graph.inputs[0])
-    places = _places(path, graph, names, image_axes)
-    image = Place(graph.inputs[0].name, image_axes)
+    if not graph.inputs:
+        raise ReadError(path, "is not a model of images: it has no input")
+    takes, images = _inputs(graph)
+    places = _places(path, graph, names, images, own)
     named = {place.tensor: layer for layer, place in places.items()}
     if len(named) != len(places):
         twice = next(n for n, p in places.items() if named[p.tensor] != n)
         raise LayerError(path, {twice: f"is the same value as {named[places[twice].tensor]}"})
-    named[image.tensor] = IMAGE
-    places = {IMAGE: image, **places}
+    named |= {place.tensor: name for name, place in images.items()}
     reads = {
-        layer: sources(place.tensor, named, graph.inputs_of)
-        for layer, place in places.items()
-        if layer != IMAGE
+        layer: sources(place.tensor, named, graph.inputs_of) for layer, place in places.items()
     }
+    places = {**images, **places}
     parts: dict[str, tuple[list[str], Any]] = {}
     outputs = {name: named[name] for name in graph.outputs if name in named}
     return Layered(
@@ -65,10 +81,20 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
         takes=takes,
         step=_step(graph, opened, places, reads, parts),
         stored=lambda: _weights(opened, names),
-        whole=_whole(path, image.tensor, outputs, parts),
+        whole=_whole(path, {name: images[name].tensor for name in images}, outputs, parts),
         axes={layer: place.axes for layer, place in places.items()},
         alone=lambda layer: _alone(graph, opened, places, reads, layer),
     )
+
+
+def _inputs(graph: Graph) -> tuple[Images | dict[str, Images], dict[str, Place]]:
+    """What every input takes and where it is, by its name, `image` where there is one."""
+    found = {value.name: _takes(value) for value in graph.inputs}
+    if len(found) == 1:
+        ((tensor, (takes, axes)),) = found.items()
+        return takes, {IMAGE: Place(tensor, axes)}
+    places = {name: Place(name, axes) for name, (_, axes) in found.items()}
+    return {name: takes for name, (takes, _) in found.items()}, places
 
 
 def _takes(value: Any) -> tuple[Images, str]:
@@ -78,22 +104,25 @@ def _takes(value: Any) -> tuple[Images, str]:
     return Images.lying(dims, np.dtype(dtype).name)
 
 
-def _places(path: Path, graph: Graph, names: Names, image_axes: str) -> dict[str, Place]:
+def _places(
+    path: Path, graph: Graph, names: Names, images: Mapping[str, Place], own: bool
+) -> dict[str, Place]:
     """Where each layer's output is, and how it lies."""
     inputs = {value.name for value in graph.inputs}
     check(names, {*graph.makers, *graph.initializers, *inputs}, path)
     given = {layer: place for layer, place in names.items() if place.tensor in graph.makers}
     found = given or _stated(path, graph) or _called_alike(graph)
-    if not found:
+    if not found and not own:
         raise MappingError(
             [f"(a layer, in {path})"],
             advice="No value carries a layer's name: give a table of names.",
         )
-    lying = layouts(graph, image_axes)
-    return {
+    lying = layouts(graph, next(iter(images.values())).axes)
+    places = {
         layer: Place(place.tensor, place.axes or _usual(layer, lying.get(place.tensor, "")))
         for layer, place in found.items()
     }
+    return own_named(places, graph.computed()) if own else places
 
 
 def _usual(layer: str, lying: str) -> str:
@@ -103,16 +132,22 @@ def _usual(layer: str, lying: str) -> str:
 
 def _stated(path: Path, graph: Graph) -> dict[str, Place]:
     """What the metadata of a file of this project says, checked against the graph."""
-    metadata = {entry.key: entry.value for entry in graph.model.metadata_props}
-    if LAYOUTS not in metadata:
-        return {}
-    try:
-        axes, values = json.loads(metadata[LAYOUTS]), json.loads(metadata.get(VALUES, "{}"))
-        found = {layer: Place(values.get(layer, layer), str(how)) for layer, how in axes.items()}
-    except (ValueError, AttributeError) as error:
-        raise ReadError(path, f"its metadata are damaged: {error}") from error
+    values = _metadata(path, graph, VALUES)
+    found = {
+        layer: Place(values.get(layer, layer), axes)
+        for layer, axes in _metadata(path, graph, LAYOUTS).items()
+    }
     check(found, graph.makers, path)
     return found
+
+
+def _metadata(path: Path, graph: Graph, key: str) -> dict[str, str]:
+    """A table of names that the file holds under `key`, empty if it has none."""
+    text = next((e.value for e in graph.model.metadata_props if e.key == key), "{}")
+    try:
+        return {str(name): str(value) for name, value in json.loads(text).items()}
+    except (ValueError, AttributeError) as error:
+        raise ReadError(path, f"its metadata are damaged: {error}") from error
 
 
 def _called_alike(graph: Graph) -> dict[str, Place]:
@@ -169,8 +204,6 @@ def _alone(
 def _session(model: Any, opened: Opened) -> Any:
     options = _options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # A weight in another order would be a second copy of it.
-    options.add_session_config_entry("session.disable_prepacking", "1")
     options.enable_cpu_mem_arena = False  # what a layer needed is given back, not kept for it
     apart = [t.name for t in model.graph.initializer if t.name in opened.apart]
     values = [
@@ -192,24 +225,28 @@ def _options() -> Any:
 
 
 def _whole(
-    path: Path, image: str, outputs: Mapping[str, str], parts: dict[str, tuple[list[str], Any]]
+    path: Path,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    parts: dict[str, tuple[list[str], Any]],
 ) -> Whole:
     sessions: list[Any] = []
 
-    def whole(images: Array) -> dict[str, Array]:
+    def whole(given: Mapping[str, Array]) -> dict[str, Array]:
         if not sessions:
             parts.clear()  # the weights are not to be held twice
             sessions.append(
                 onnxruntime.InferenceSession(path, _options(), providers=["CPUExecutionProvider"])
             )
-        found = sessions[0].run(list(outputs), {image: np.ascontiguousarray(images)})
+        feeds = {inputs[name]: np.ascontiguousarray(images) for name, images in given.items()}
+        found = sessions[0].run(list(outputs), feeds)
         return {layer: np.asarray(v) for layer, v in zip(outputs.values(), found, strict=True)}
 
     return whole
 
 
 def _weights(opened: Opened, names: Names) -> dict[str, Array]:
-    """Initializers of more than one number; indices, shapes and single numbers are constants.
+    """Initializers that are weights; indices, shapes and nameless single numbers are constants.
 
     A grouped kernel stands as `kernel.0`, `kernel.1`; put together again along its outputs.
     """
@@ -218,7 +255,7 @@ def _weights(opened: Opened, names: Names) -> dict[str, Array]:
     for name, values in opened.initializers.items():
         stem, _, number = name.rpartition(".")
         is_index = values.dtype.kind in "iub" and values.dtype.itemsize > 1
-        if is_index or values.size < 2:
+        if is_index or (values.size < 2 and not weight_axes(canonical_weight(name))):
             continue
         if number.isdecimal() and stem.endswith("/kernel"):
             parts.setdefault(stem, {})[int(number)] = values

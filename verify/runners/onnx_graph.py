@@ -19,6 +19,11 @@ _MOVING = {
     *("Reshape", "Flatten", "Squeeze", "Unsqueeze"),
     *("MatMul", "Gemm", "Einsum", "Gather", "Shape"),
 }
+#: ONNX's numbers for the types of real numbers.
+_REAL = {
+    *(onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE),
+    *(onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16),
+}
 
 
 class Graph:
@@ -43,6 +48,21 @@ class Graph:
         if value not in self.makers:
             return ()
         return _read(self.nodes[self.makers[value]])
+
+    def computed(self) -> list[str]:
+        """The values of real numbers between the input and the outputs, in the file's order."""
+        moved = {value.name for value in self.inputs}
+        for node in self.nodes:
+            if moved.intersection(_read(node)):
+                moved.update(node.output)
+        needed: set[str] = set()
+        waiting = list(self.outputs)
+        while waiting:
+            value = waiting.pop()
+            if value not in needed:
+                needed.add(value)
+                waiting += self.inputs_of(value)
+        return [v for v in self.makers if v in moved & needed and self.types.get(v) in _REAL]
 
     def between(self, feeds: Sequence[str], fetch: str) -> Any:
         """A model of the nodes that compute `fetch` from `feeds`."""

@@ -26,10 +26,10 @@ from verify.names.savedmodel import DESCRIPTOR, LAYERS, SERVING
 from verify.names.tf_operations import REFUSED, SAVING
 from verify.names.weights import KERAS, by_name
 from verify.runners import NOTES
-from verify.runners.layered import Layered, Step, Whole, in_order
-from verify.runners.tf_values import images_of, readers, refuse, value_names
+from verify.runners.layered import Images, Layered, Step, Whole, in_order, own_named
+from verify.runners.tf_values import computed, images_of, readers, refuse, value_names
 
-__all__ = ["open"]
+__all__ = ["open", "open_all"]
 
 _FILE = "saved_model.pb"
 
@@ -41,16 +41,29 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
     graph), else by the signature `layers`, else by outputs of a layer's name. Raises `ReadError`
     for a folder that is none or must not be run, `MappingError` for names that it lacks.
     """
+    return _opened(path, names)
+
+
+def open_all(path: Path) -> Layered:
+    """Open a folder so that it shows every tensor of real numbers, under its own name.
+
+    Raises `ReadError`, and `ConversionError` where a tensor cannot be shown.
+    """
+    return _opened(path, {}, own=True)
+
+
+def _opened(path: Path, names: Names, own: bool = False) -> Layered:
     signatures, stored = _loaded(path)
     serving = signatures.get(SERVING) or next(iter(signatures.values()))
     traced = serving if names else signatures.get(LAYERS, serving)
-    spec = _image(path, traced)
     inlined = _inlined(path, traced)
     check(names, {**value_names(inlined.graph), **stored}, path)
     places = {name: place for name, place in names.items() if place.tensor not in stored}
-    places = places or _outputs(path, inlined.graph, traced)
-    axes, takes = images_of(spec.shape, spec.dtype)
-    places[IMAGE] = Place(traced.inputs[0].name, axes)
+    if not places:
+        given = path, inlined.graph, traced
+        places = _values(*given) if own else _outputs(*given, LAYERS in signatures)
+    takes, images = _inputs(path, traced)
+    places |= images
     reads = readers(path, inlined.graph, places)
     return Layered(
         kind="savedmodel",
@@ -59,7 +72,7 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
         takes=takes,
         step=_step(inlined, places, reads),
         stored=lambda: by_name({n: v.numpy() for n, v in stored.items()}, KERAS, names),
-        whole=_whole(serving, _image(path, serving), in_order(path, reads)),
+        whole=_whole(path, serving, in_order(path, reads)),
         axes={layer: place.axes for layer, place in places.items()},
         notes=NOTES,
     )
@@ -87,14 +100,23 @@ def _loaded(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return signatures, _variables(signatures)
 
 
-def _image(path: Path, signature: Any) -> Any:
-    """What TensorFlow says of a signature's one input."""
-    inputs = signature.structured_input_signature[1]
-    if len(inputs) != 1:
-        listing = ", ".join(inputs) or "none"
-        raise ReadError(path, f"has no signature of one image input; its inputs: {listing}")
-    (spec,) = inputs.values()
-    return spec
+def _specs(path: Path, signature: Any) -> dict[str, Any]:
+    """What TensorFlow says of a signature's inputs, by their names, `image` where there is one."""
+    inputs: dict[str, Any] = signature.structured_input_signature[1]
+    if not inputs:
+        raise ReadError(path, "has no signature of images: it has no input")
+    return {IMAGE: next(iter(inputs.values()))} if len(inputs) == 1 else dict(inputs)
+
+
+def _inputs(path: Path, signature: Any) -> tuple[Images | dict[str, Images], dict[str, Place]]:
+    """What every input takes and where it is."""
+    specs = _specs(path, signature)
+    # TensorFlow flattens a table of inputs in the order of its keys; captures come behind.
+    tensors = dict(zip(sorted(specs), signature.inputs, strict=False))
+    found = {name: images_of(spec.shape, spec.dtype) for name, spec in specs.items()}
+    places = {name: Place(tensors[name].name, axes) for name, (axes, _) in found.items()}
+    takes = {name: takes for name, (_, takes) in found.items()}
+    return takes.get(IMAGE, takes), places
 
 
 def _inlined(path: Path, signature: Any) -> Any:
@@ -124,17 +146,29 @@ def _variables(signatures: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _outputs(path: Path, graph: Any, signature: Any) -> dict[str, Place]:
-    """The outputs that are layers, by the layers' names."""
-    # TensorFlow flattens a table of outputs in the order of its keys.
-    outputs = zip(sorted(signature.structured_outputs), signature.outputs, strict=True)
-    tensors = {canonical_layer(key): _behind(graph, value.name) for key, value in outputs}
-    if not KNOWN & tensors.keys():
+def _outputs(path: Path, graph: Any, signature: Any, all_layers: bool = False) -> dict[str, Place]:
+    """The outputs that are layers, by the layers' names; of the signature `layers` all are."""
+    tensors = _tensors(graph, signature)
+    if not all_layers and not KNOWN & tensors.keys():
         raise MappingError(
             [f"(a layer, in {path})"],
             advice=f"Its outputs are {', '.join(tensors)}: give a table of names.",
         )
     return {layer: Place(tensor) for layer, tensor in tensors.items()}
+
+
+def _values(path: Path, graph: Any, signature: Any) -> dict[str, Place]:
+    """The same, if there are any, and all other tensors by their own names."""
+    tensors = _tensors(graph, signature)
+    layers = {n: Place(tensor) for n, tensor in tensors.items() if KNOWN & tensors.keys()}
+    values = computed(path, graph, signature.inputs[0].name, list(tensors.values()))
+    return own_named(layers, values)
+
+
+def _tensors(graph: Any, signature: Any) -> dict[str, str]:
+    # TensorFlow flattens a table of outputs in the order of its keys.
+    outputs = zip(sorted(signature.structured_outputs), signature.outputs, strict=True)
+    return {canonical_layer(key): _behind(graph, value.name) for key, value in outputs}
 
 
 def _behind(graph: Any, value: str) -> str:
@@ -160,9 +194,14 @@ def _step(inlined: Any, places: Mapping[str, Place], reads: Mapping[str, tuple[s
     return step
 
 
-def _whole(serving: Any, image: Any, layers: Sequence[str]) -> Whole:
-    def whole(images: Array) -> dict[str, Array]:
-        found = serving(**{image.name: tf.constant(images, image.dtype)})
+def _whole(path: Path, serving: Any, layers: Sequence[str]) -> Whole:
+    specs = _specs(path, serving)
+    keys_of = dict(zip(specs, serving.structured_input_signature[1], strict=True))
+
+    def whole(given: Mapping[str, Array]) -> dict[str, Array]:
+        found = serving(
+            **{keys_of[n]: tf.constant(given[n], spec.dtype) for n, spec in specs.items()}
+        )
         named = {DESCRIPTOR: layers[-1], **{layer: layer for layer in layers}}
         if len(found) == 1:
             named |= dict.fromkeys(found, layers[-1])

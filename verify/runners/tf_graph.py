@@ -22,11 +22,19 @@ from verify.names.given import Names, check
 from verify.names.tf_operations import REFUSED
 from verify.names.weights import KERAS, by_name
 from verify.runners import NOTES
-from verify.runners.layered import Layered, Step, in_order
+from verify.runners.layered import Layered, Step, in_order, own_named
 from verify.runners.tf_bundle import find
-from verify.runners.tf_values import called_alike, constants, image_of, readers, refuse, value_names
+from verify.runners.tf_values import (
+    called_alike,
+    computed,
+    constants,
+    image_of,
+    readers,
+    refuse,
+    value_names,
+)
 
-__all__ = ["open"]
+__all__ = ["open", "open_all"]
 
 tf1 = tf.compat.v1
 
@@ -39,10 +47,22 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
     `ReadError` for what is no such graph or must not be run, `MappingError` for names that it
     lacks.
     """
+    return _opened(path, names)
+
+
+def open_all(path: Path) -> Layered:
+    """Open a graph so that it shows every tensor of real numbers, under its own name.
+
+    Raises `ReadError`, and `ConversionError` where a tensor cannot be shown.
+    """
+    return _opened(path, {}, own=True)
+
+
+def _opened(path: Path, names: Names, own: bool = False) -> Layered:
     with tf.Graph().as_default() as graph:
         session = (_frozen if path.suffix == ".pb" else _restored)(path)
     variables = {v.op.name: v for v in graph.get_collection(tf1.GraphKeys.GLOBAL_VARIABLES)}
-    places = _places(path, graph, names)
+    places = (_values if own else _places)(path, graph, names)
     image, takes = image_of(path, graph, places)
     stored = {**variables, **constants(graph, places)}
     check({name: p for name, p in names.items() if name not in places}, stored, path)
@@ -57,7 +77,7 @@ def open(path: Path, names: Names = MappingProxyType({})) -> Layered:
         takes=takes,
         step=_step(session, places, reads),
         stored=lambda: by_name(session.run(stored), KERAS, {**netvlad_tf.VARIABLES, **names}),
-        whole=lambda images: {last: session.run(places[last].tensor, {image.tensor: images})},
+        whole=lambda given: {last: session.run(places[last].tensor, {image.tensor: given[IMAGE]})},
         axes={layer: place.axes for layer, place in places.items()},
         notes=(*NOTES, *([netvlad_tf.CLAMPED] if clamped else [])),
     )
@@ -108,6 +128,16 @@ def _places(path: Path, graph: Any, names: Names) -> dict[str, Place]:
             advice="No tensor carries a layer's name: give a table of names.",
         )
     return found
+
+
+def _values(path: Path, graph: Any, names: Names) -> dict[str, Place]:
+    """The layers, if the graph has any that are known, and all other tensors by their own names."""
+    try:
+        places = _places(path, graph, names)
+    except MappingError:
+        places = {}
+    image, _ = image_of(path, graph, places or {n: Place(n) for n in value_names(graph)})
+    return own_named(places, computed(path, graph, image.tensor))
 
 
 def _step(session: Any, places: Mapping[str, Place], reads: Mapping[str, tuple[str, ...]]) -> Step:

@@ -8,10 +8,12 @@ from typing import Any
 
 from converters.errors import ConversionError, LayerError, ReadError
 from verify.names.canonical import IMAGE, KNOWN, Place, canonical_layer
+from verify.names.tf_operations import CONTROL
 from verify.runners.layered import Images, sources
 
 __all__ = [
     "called_alike",
+    "computed",
     "constants",
     "image_of",
     "images_of",
@@ -83,6 +85,37 @@ def images_of(shape: Any, dtype: Any) -> tuple[str, Images]:
     """How a TensorFlow input lies, and what it takes."""
     takes, axes = Images.lying(shape.as_list() if shape.rank == 4 else None, dtype.name)
     return axes, takes
+
+
+def computed(path: Path, graph: Any, image: str, outputs: Sequence[str] = ()) -> list[str]:
+    """The tensors of real numbers that come from `image`, and that `outputs` (if any) come from.
+
+    Raises `ConversionError` where TensorFlow 1's control flow is among them: a branch that is
+    not taken, or one turn of a loop, has no value to fetch.
+    """
+    moved: set[str] = set()
+    waiting = [graph.get_tensor_by_name(image)]
+    while waiting:
+        for op in waiting.pop().consumers():
+            if op.type in CONTROL:
+                raise ConversionError(
+                    f"{path}: {op.name} ({op.type}) chooses or repeats: its values cannot be shown",
+                    advice="Freeze the graph for inference, without a switch for training.",
+                )
+            # What writes into a variable is left alone.
+            fresh = [t for t in op.outputs if t.name not in moved and not t.dtype._is_ref_dtype]
+            moved.update(tensor.name for tensor in fresh)
+            waiting += fresh
+    if outputs:
+        moved &= _reached(graph, outputs)
+    return [n for n in value_names(graph) if n in moved and _shown(graph.get_tensor_by_name(n))]
+
+
+def _shown(tensor: Any) -> bool:
+    graph = tensor.graph
+    return bool(
+        tensor.dtype.is_floating and graph.is_fetchable(tensor.op) and graph.is_feedable(tensor)
+    )
 
 
 def _reached(graph: Any, values: Sequence[str]) -> set[str]:

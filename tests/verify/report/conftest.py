@@ -200,6 +200,14 @@ def pool_relu(column: Column) -> Column:
     return replace(column, layers=_rows(column, change), verdict=verdict, notes=(note,))
 
 
+def with_variables(report: Report) -> Report:
+    """With one more artifact, which has weights but no layers."""
+    good = Verdict(True, sentence="the same weights")
+    column = Column("variables", "tf_variables", "variables", (), weights(), good)
+    regimes = [replace(r, columns=(*r.columns, column)) for r in report.regimes]
+    return replace(report, regimes=tuple(regimes))
+
+
 @dataclass(frozen=True, slots=True)
 class Reports:
     """The ways to make a report."""
@@ -211,6 +219,8 @@ class Reports:
     pool_relu: Report
     wrong_hash: Report
     empty: Report
+    weights_alone: Report
+    several: Report
     large: Report
 
     def named(self, name: str) -> Report:
@@ -233,6 +243,12 @@ def reports() -> Reports:
         pool_relu=changed(good, "TF1 graph", pool_relu),
         wrong_hash=replace(good, hashes=wrong),
         empty=replace(good, regimes=()),
+        weights_alone=with_variables(good),
+        several=changed(
+            changed(changed(good, "model.h5", nan), "model.onnx", bad_weight),
+            "TF1 graph",
+            pool_relu,
+        ),
         large=changed(faithful(eight, ARTIFACTS), "model.onnx", bad_weight),
     )
 

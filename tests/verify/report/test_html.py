@@ -182,15 +182,16 @@ def test_steps_show_a_single_value_among_many() -> None:
 
 def test_where_nothing_was_compared_the_figure_has_a_cross_and_a_gap(reports: Reports) -> None:
     report = reports.missing_layer
-    results = [{row.layer: row for row in column.layers} for column in report.regimes[0].columns]
+    columns = [artifact.columns["photograph"] for artifact in artifacts(report)]
+    results = [{row.layer: row for row in column.layers} for column in columns]
     figure = figures.depth(report.layers, artifacts(report), results, {"conv1_1": 2e-7})
-    assert [bool(lost) for lost in figure.lost] == [False] * 4 + [True, False]
-    assert figure.lines[4].path.count("M") == 2
+    assert [bool(lost) for lost in figure.lost] == [True] + [False] * 5
+    assert figure.lines[0].path.count("M") == 2
     assert [name for _, name, bad in figure.names if bad] == ["relu4_1"]
     assert [bar is not None for bar in figure.bars] == [False, True] + [False] * 34
     hit = figure.hits[report.layers.index("relu4_1")].splitlines()
     assert hit[0] == "relu4_1"
-    assert hit[5] == "✗ missing  saved_model"
+    assert hit[1] == "✗ missing  saved_model"
     assert figure.step == 26
     assert figure.width == 50 + 36 * 26 + 8
     few = figures.depth(report.layers[:3], artifacts(report), results, {})

@@ -59,9 +59,9 @@ def test_the_table_has_a_row_for_each_layer_and_a_column_for_each_artifact(
     assert [name for name in rows if name in reports.bad_weight.layers] == list(
         reports.bad_weight.layers
     )
-    assert rows["conv3_1"][-1] == "2.38"
-    assert rows["conv3_2"][-2:] == ["✗", "812"]
-    assert rows["relu3_2"][-2:] == ["↓", "727"]
+    assert rows["conv3_1"][0] == "2.38"  # what differs comes first
+    assert rows["conv3_2"][:2] == ["✗", "812"]
+    assert rows["relu3_2"][:2] == ["↓", "727"]
     assert len(rows["conv1_1"]) == 6
 
 
@@ -119,6 +119,22 @@ def test_an_input_that_differs_alone_is_named(reports: Reports) -> None:
     report = replace(reports.passing, regimes=(good[0], bad[1], good[2]))
     words = " ".join(terminal.render(report).split())
     assert "missing: no output goes by this name (only on black)" in words
+
+
+def test_what_holds_weights_alone_has_no_column_of_dashes(reports: Reports) -> None:
+    assert (
+        terminal.render(reports.weights_alone).splitlines()[:-1]
+        == (terminal.render(reports.passing).splitlines()[:-1])
+    )
+    assert "7 artifacts" in terminal.render(reports.weights_alone)
+
+
+def test_of_a_digest_as_much_as_tells_it_apart(reports: Reports) -> None:
+    wrong = {"model.onnx": f"has sha256 {'d8' * 32}, not {'43' * 32}"}
+    lines = terminal.render(replace(reports.passing, hashes=wrong)).splitlines()
+    assert lines[3].split(maxsplit=2) == [
+        "checksum", "model.onnx", "has sha256 d8d8d8d8d8d8…, not 434343434343…",
+    ]  # fmt: skip
 
 
 def test_nothing_compared(reports: Reports) -> None:

@@ -14,6 +14,7 @@ from verify.report.words import (
     cosine,
     describe,
     describe_weight,
+    inputs,
     number,
     pair,
     plain,
@@ -113,6 +114,8 @@ def test_a_name_prints_as_what_it_is(text: str, expected: str) -> None:
         ("has shape (1, 2), the source (1, 3)", "shape"),
         ("7 of 4096 values are NaN or infinite, the first at (0, 3)", "NaN"),
         ("missing: no output goes by this name", "missing"),
+        ("the artifact has no such layer", "missing"),
+        ("the source has no layer fc8", "extra"),
         ("is empty", "empty"),
         ("holds strings", "holds strings"),
         ("something else that is long", "something els…"),
@@ -227,7 +230,7 @@ def test_what_is_told_and_what_is_summed_up(reports: Reports) -> None:
         ("model.onnx", "conv3_2", State.MADE)
     ]
     assert told[0].inputs == ("photograph", "black", "odd size")
-    assert told[0].everywhere
+    assert told[0].spared == ()
     assert [(each.first, each.last, each.layers) for each in carried] == [
         ("relu3_2", "finalL2", 22)
     ]
@@ -245,11 +248,63 @@ def test_a_carried_error_is_told_where_nothing_made_it(reports: Reports) -> None
     assert carried == ()
 
 
+def test_what_differs_comes_first_and_the_verdict_counts_it(reports: Reports) -> None:
+    labels = [each.label for each in artifacts(reports.several)]
+    assert labels[:4] == [
+        "TF1 graph",
+        "model.h5",
+        "model.onnx",
+        f"{reports.passing.reference} (float32)",
+    ]
+    assert labels[4:] == ["model.keras", "saved_model"]
+    assert verdict(reports.several).sentence == (
+        "TF1 graph: pool1 differs, since the relu stands before the pool; "
+        "2 other artifacts differ too."
+    )
+
+
 def test_artifacts_of_one_name_are_told_apart(reports: Reports) -> None:
     regime = reports.passing.regimes[0]
     twins = tuple(replace(regime.columns[0], artifact="model.onnx", path=f"{n}/") for n in "ab")
     report = replace(reports.passing, regimes=(replace(regime, columns=twins),))
     assert [each.label for each in artifacts(report)] == ["model.onnx (a/)", "model.onnx (b/)"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "labels"),
+    [
+        (["/a/b/model.onnx"], ["model.onnx"]),
+        (
+            ["/a/b/model.onnx", "/a/c/model.onnx", "/d/model.h5"],
+            ["b/model.onnx", "c/model.onnx", "model.h5"],
+        ),
+        (["/model.onnx", "/a/model.onnx"], ["/model.onnx", "a/model.onnx"]),
+        (["/a/model.onnx", "model.onnx"], ["a/model.onnx", "model.onnx"]),
+        (["b/model.onnx"], ["model.onnx"]),
+    ],
+)
+def test_a_path_is_called_by_its_last_parts(
+    paths: list[str], labels: list[str], reports: Reports
+) -> None:
+    regime = reports.bad_weight.regimes[0]
+    bad = Verdict(False, "conv3_2", sentence=f"{paths[0]} differs from the source at conv3_2")
+    columns = tuple(
+        replace(regime.columns[-1], artifact=each, path=each, verdict=bad) for each in paths
+    )
+    report = replace(reports.bad_weight, regimes=(replace(regime, columns=columns),))
+    assert [each.label for each in artifacts(report)] == labels
+    assert verdict(report).sentence.startswith(f"{labels[0]} differs from the source at conv3_2")
+
+
+def test_inputs_are_named_the_shorter_way(reports: Reports) -> None:
+    good, bad = reports.passing.regimes, reports.bad_weight.regimes
+    for regimes, words in (
+        ((good[0], bad[1], bad[2]), " (not on photograph)"),
+        ((good[0], bad[1], good[2]), " (only on black)"),
+        (bad, ""),
+    ):
+        told, _ = findings(replace(reports.passing, regimes=regimes))
+        assert inputs(told[0]) == words
 
 
 @pytest.mark.parametrize(

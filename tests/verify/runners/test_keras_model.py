@@ -111,13 +111,26 @@ def test_a_saved_model_inside_a_keras_file_is_refused(tmp_path: Path) -> None:
         keras_model.open(path)
 
 
-def test_two_inputs_and_shared_layers_are_refused(tmp_path: Path) -> None:
-    first, second = keras.Input((4, 4, 3)), keras.Input((4, 4, 3))
-    path = saved(
-        tmp_path / "two.keras", keras.layers.Add()([first, second]), inputs=[first, second]
-    )
-    with pytest.raises(ReadError, match="one image input"):
-        keras_model.open(path)
+def test_each_of_two_inputs_is_given_by_its_name(tmp_path: Path) -> None:
+    first, second = keras.Input((4, 4, 3), name="left"), keras.Input((4, 4, 3), name="right")
+    less = keras.layers.Subtract(name="less")([first, second])
+    runner = keras_model.open(saved(tmp_path / "two.keras", less, inputs=[first, second]))
+    one, two = np.full((1, 4, 4, 3), 5.0), np.full((1, 4, 4, 3), 2.0)
+    given = {"right": two, "left": one}
+    np.testing.assert_array_equal(dict(runner.run(given))["less"], np.full(one.shape, 3.0))
+    np.testing.assert_array_equal(runner.deployed(given)["less"], np.full(one.shape, 3.0))
+
+
+def test_what_only_training_runs_is_no_layer(tmp_path: Path) -> None:
+    first = keras.Input((4, 4, 3))
+    dropped = keras.layers.Dropout(0.5, name="drop")(keras.layers.ReLU(name="one")(first))
+    out = keras.layers.ReLU(name="two")(dropped)
+    runner = keras_model.open(saved(tmp_path / "m.keras", out, inputs=first))
+    assert runner.reads == {"one": ("image",), "two": ("one",)}
+
+
+def test_shared_layers_are_refused(tmp_path: Path) -> None:
+    first = keras.Input((4, 4, 3))
     shared = keras.layers.Conv2D(3, 1, name="again")
     path = saved(tmp_path / "shared.keras", shared(shared(first)), inputs=first)
     with pytest.raises(LayerError) as caught:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError, LayerError
+from verify.names.canonical import IMAGE
 from verify.runners.layered import Images, Layered, in_order, sources, weights_only
 
 Array = NDArray[Any]
@@ -44,7 +45,7 @@ def net(**facts: Any) -> Layered:
             "takes": Images((None, None, None, 2)),
             "step": step,
             "stored": dict,
-            "whole": lambda images: {"vlad:core": images[:, 0], "sum": images},
+            "whole": lambda given: {"vlad:core": given[IMAGE][:, 0], "sum": given[IMAGE]},
             "axes": {"vlad:core": "NDK"},
             **facts,
         }
@@ -104,7 +105,7 @@ def test_what_a_library_raises_names_the_layer() -> None:
         list(net(step=broken).run(IMAGES))
     assert caught.value.faults == {"left": "RuntimeError: no kernel"}
 
-    def broken_whole(images: Array) -> dict[str, Array]:
+    def broken_whole(given: Mapping[str, Array]) -> dict[str, Array]:
         raise RuntimeError("no kernel")
 
     with pytest.raises(ConversionError, match="net: cannot be run: RuntimeError: no kernel"):

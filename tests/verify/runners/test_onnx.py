@@ -290,10 +290,26 @@ def test_what_is_no_model_is_a_read_error(tmp_path: Path, content: bytes) -> Non
         open_artifact(tmp_path / "m.onnx")
 
 
-def test_two_inputs_are_refused(tmp_path: Path) -> None:
+def test_each_of_two_inputs_is_given_by_its_name(tmp_path: Path) -> None:
+    made = model([helper.make_node("Sub", ["left", "right"], ["conv1_1"])], {}, ["conv1_1"])
+    del made.graph.input[:]
+    for name in ("left", "right"):
+        shape = ["n", "h", "w", 3]
+        made.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    runner: Any = runners_onnx.open(write(tmp_path / "m.onnx", made))
+    one, two = np.full((1, 2, 2, 3), 5.0), np.full((1, 2, 2, 3), 2.0)
+    assert runner.reads == {"conv1_1": ("left", "right")}
+    for given in ({"left": one, "right": two}, {"right": two, "left": one}):
+        np.testing.assert_array_equal(dict(runner.run(given))["conv1_1"], np.full(one.shape, 3.0))
+        np.testing.assert_array_equal(runner.deployed(given)["conv1_1"], np.full(one.shape, 3.0))
+    with pytest.raises(ConversionError, match="takes left, right; given: left"):
+        list(runner.run({"left": one}))
+
+
+def test_without_an_input_there_is_nothing_to_run(tmp_path: Path) -> None:
     made = chain()
-    made.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
-    with pytest.raises(ReadError, match="its inputs: pictures, more"):
+    del made.graph.input[:]
+    with pytest.raises(ReadError, match="it has no input"):
         open_artifact(write(tmp_path / "m.onnx", made), NAMES)
 
 

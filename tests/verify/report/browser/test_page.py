@@ -111,18 +111,18 @@ def test_every_text_can_be_read(browser: Browser, page: Path, dark: bool) -> Non
 
 @pytest.mark.usefixtures("page")
 def test_sorting(browser: Browser) -> None:
-    before = rows(browser, "n0", 0, 6)
+    before = rows(browser, "n0", 0, 1)
     assert before[13] == ["conv3_2", "✗ 812"]
-    head = "#n0 th:nth-child(7)"
+    head = "#n0 th:nth-child(2)"
     click(browser, f"{head} button")
-    up = [float(text.split()[-1]) for _, text in rows(browser, "n0", 0, 6)]
+    up = [float(text.split()[-1]) for _, text in rows(browser, "n0", 0, 1)]
     assert up == sorted(up)
     assert browser.run(f"return document.querySelector('{head}').ariaSort") == "ascending"
     click(browser, f"{head} button")
-    assert rows(browser, "n0", 0, 6)[0] == ["conv3_2", "✗ 812"]
+    assert rows(browser, "n0", 0, 1)[0] == ["conv3_2", "✗ 812"]
     assert browser.run(f"return document.querySelector('{head}').ariaSort") == "descending"
     click(browser, f"{head} button")
-    assert rows(browser, "n0", 0, 6) == before
+    assert rows(browser, "n0", 0, 1) == before
     click(browser, "#d0 th:nth-child(2) button")  # by name
     assert rows(browser, "d0", 0, 1)[0] == ["input", "model.h5"]
     click(browser, "#d0 th:nth-child(1) button")  # by depth, not by the alphabet
@@ -181,8 +181,8 @@ def test_a_report_opens_on_the_first_input_that_differs(
 def test_a_cell_leads_to_its_numbers(browser: Browser) -> None:
     write(browser, "d0", "model.keras")
     click(browser, "#n0 td.made a")
-    assert browser.run("return document.activeElement.id") == "d0-5-13"
-    assert rows(browser, "d0", 0, 1, 2)[5 * 36 + 13] == ["conv3_2", "model.onnx", "✗ made here"]
+    assert browser.run("return document.activeElement.id") == "d0-0-13"
+    assert rows(browser, "d0", 0, 1, 2)[13] == ["conv3_2", "model.onnx", "✗ made here"]
     box = "const b = document.activeElement.getBoundingClientRect();"
     assert browser.run(f"{box} return b.top > 0 && b.bottom < innerHeight")
     write(browser, "d0", "model.keras")
@@ -198,11 +198,11 @@ def test_the_table_shows_any_of_the_numbers(browser: Browser) -> None:
         "box.dispatchEvent(new Event('change', {bubbles: true}))"
     )
     browser.run(choose, "[data-to=n0]", "own roundings")
-    assert rows(browser, "n0", 0, 6)[13:15] == [["conv3_2", "✗ 812"], ["relu3_2", "↓ 0"]]
+    assert rows(browser, "n0", 0, 1)[13:15] == [["conv3_2", "✗ 812"], ["relu3_2", "↓ 0"]]
     browser.run(choose, "[data-to=n0]", "inherited SNR dB")
-    assert rows(browser, "n0", 0, 6)[0] == ["input", "∞"]
+    assert rows(browser, "n0", 0, 1)[0] == ["input", "∞"]
     browser.run(choose, "[data-to=n0]", "roundings of what decides")
-    assert rows(browser, "n0", 0, 6)[14] == ["relu3_2", "↓ 727"]
+    assert rows(browser, "n0", 0, 1)[14] == ["relu3_2", "↓ 727"]
     heads = (
         "return [...document.querySelectorAll('#d0 thead th')].slice(4)"
         ".filter(each => each.checkVisibility())"
@@ -232,7 +232,7 @@ def test_values_by_pointer_and_by_keys(browser: Browser) -> None:
     tip = "const t = document.getElementById('tip'); return t.hidden ? '' : t.textContent"
     lines = browser.run(tip).splitlines()
     assert lines[0] == "conv3_2"
-    assert lines[-1].endswith("model.onnx ✗ made here")
+    assert lines[2].endswith("model.onnx ✗ made here")
     assert len(lines) == 8
     browser.command("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
     assert browser.run(tip) == ""
@@ -258,6 +258,40 @@ def test_on_paper(browser: Browser, page: Path) -> None:
     assert browser.run(CONTRAST) == []
     back = "return getComputedStyle(document.querySelector('.seal')).backgroundColor"
     assert browser.run(back) == "rgb(253, 234, 232)"  # light, whatever the screen's scheme
+
+
+def test_on_a_phone_the_artifact_that_differs_is_in_sight(browser: Browser, page: Path) -> None:
+    browser.open(page, width=390)
+    for cell in ("#n0 td.made", "#weights-table td.made"):
+        left = browser.run(
+            "return document.querySelector(arguments[0]).getBoundingClientRect().left", cell
+        )
+        assert 0 < left < 390
+    sizes = browser.run(
+        "return ['.scatter .tick', '.cell .tiny', '.chart .tick'].map(name => {"
+        "const text = document.querySelector(name), svg = text.ownerSVGElement;"
+        "const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;"
+        "return scale * parseFloat(getComputedStyle(text).fontSize)})"
+    )
+    assert min(sizes) > 9  # pixels
+
+
+def test_what_holds_weights_alone_has_no_column_of_layers(
+    browser: Browser, tmp_path: Path, reports: Reports
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(html.render(reports.weights_alone), "utf-8")
+    browser.open(path)
+    heads = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent.trim())"
+    assert "variables" not in browser.run(heads, "#n0 thead th")
+    assert "variables" in browser.run(heads, "#weights-table thead th")
+    assert len(browser.run(heads, "#n0 tbody tr:first-child > *")) == 7
+    assert browser.run(heads, "[aria-label='Table of artifacts'] tbody tr:last-child td") == [
+        "tf_variables", "–", "–", "–", "–", "31 of 31", "0.0",
+    ]  # fmt: skip
+    click(browser, "#n0 thead th:nth-child(7) button")  # the last column sorts by its own values
+    up = [float(text) for (text,) in rows(browser, "n0", 6)]
+    assert up == sorted(up)
 
 
 def test_hostile_names_do_nothing(browser: Browser, tmp_path: Path, hostile: Report) -> None:

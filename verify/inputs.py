@@ -1,0 +1,125 @@
+"""What artifacts are compared on: inputs that are made, and pictures of one's own."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from converters.checkpoint import MEAN, Checkpoint
+from converters.errors import ConversionError
+from verify import regimes
+from verify.capture import Array
+from verify.images import listed
+from verify.regimes import Contract
+
+__all__ = ["Inputs", "channels", "contract", "value_range"]
+
+#: Inputs whose size is what they are for: no net of a fixed size takes them.
+_SIZED = ("odd", "smallest")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What was asked for.
+
+    names     of the inputs that are made, see `regimes`; `chosen` if they were named one by one.
+    pictures  name -> file, to compare on as well.
+    range     of an input's values; None: as the net's contract has it.
+    """
+
+    names: tuple[str, ...] = regimes.DEFAULT
+    chosen: bool = False
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+    range: tuple[float, float] | None = None
+
+    @classmethod
+    def asked(cls, options: argparse.Namespace) -> Inputs:
+        """From the command line.
+
+        Raises `ConversionError` for inputs that there are not and for a range that is none,
+        `ReadError` for a picture that cannot be read.
+        """
+        names = regimes.ALL if options.all_inputs else regimes.DEFAULT
+        if options.inputs:
+            names = regimes.known(options.inputs.split(","))
+        spread = value_range(options.input_range) if options.input_range else None
+        pictures: dict[str, Path] = {}
+        for file in listed(options.images) if options.images else ():
+            pictures[str(file.relative_to(options.images))] = file
+        if options.image:
+            taken = options.image.name in pictures
+            pictures[str(options.image) if taken else options.image.name] = options.image
+        for file in pictures.values():
+            regimes.readable(file)
+        return cls(names, bool(options.inputs), pictures, spread)
+
+    def only(self, picture: Path) -> Inputs:
+        """Of these, one picture alone, under the name that it has here."""
+        *_, name = (name for name, file in self.pictures.items() if file == picture)
+        return replace(self, names=(), pictures={name: picture})
+
+    def made(self, manifest: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, Array]:
+        """Every input by name, N×H×W×C, for the net that `manifest` (may be empty) describes.
+
+        Raises `ConversionError` for a picture of a size that the net does not take.
+        """
+        takes = contract(manifest, checkpoint, self.range)
+        fixed = manifest.get("onnx", {}).get("size")
+        names = [n for n in self.names if self.chosen or not fixed or n not in _SIZED]
+        found = regimes.regimes(takes, names)
+        for name, file in self.pictures.items():
+            found[name] = regimes.given(file, takes)
+            if fixed and found[name].shape[1:3] != takes.size:
+                raise ConversionError(
+                    f"{file}: {'×'.join(map(str, found[name].shape[1:3]))} pixels, but the ONNX "
+                    f"file was made for {'×'.join(map(str, takes.size))}",
+                    advice="Resize it first.",
+                )
+        batch = manifest.get("onnx", {}).get("batch")
+        if batch:
+            found = {n: i if len(i) == batch else i[:1].repeat(batch, 0) for n, i in found.items()}
+        return found
+
+
+def contract(
+    manifest: Mapping[str, Any], checkpoint: Checkpoint, spread: tuple[float, float] | None = None
+) -> Contract:
+    """What a net takes, by its manifest; without one by its source, values from 0 to 255."""
+    stated: Mapping[str, Any] = next(iter(manifest.get("inputs", ())), {})
+    low, high = spread or stated.get("range", (0.0, 255.0))
+    shape = stated.get("shape")
+    smallest = int(stated.get("minimum_height", 23)), int(stated.get("minimum_width", 23))
+    height, width = manifest.get("onnx", {}).get("size") or Contract().size
+    return Contract(
+        channels=int(shape[-1]) if shape else channels(checkpoint),
+        low=float(low),
+        high=float(high),
+        smallest=smallest,
+        size=(int(height), int(width)),
+    )
+
+
+def channels(checkpoint: Checkpoint) -> int:
+    """Of an image: as many as the mean has, else as the first convolution reads."""
+    if MEAN in checkpoint.tensors:
+        return int(checkpoint.tensors[MEAN].shape[-1])
+    kernels = (layer.params[0] for layer in checkpoint.layers if layer.kind == "conv")
+    first = next(kernels, None)
+    return int(checkpoint.tensors[first].shape[2]) if first else Contract().channels
+
+
+def value_range(text: str) -> tuple[float, float]:
+    """`A,B` as numbers. Raises `ConversionError` for anything but A smaller than B."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = math.nan, math.nan
+    if not low < high or math.isinf(high - low):
+        raise ConversionError(
+            f"{text!r} is not a range A,B of numbers, the smaller first", advice="such as 0,1"
+        )
+    return low, high
