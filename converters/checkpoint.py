@@ -30,13 +30,16 @@ class Layer:
              a custom layer the name of its class (`layerVLAD`,
              `layerVLADv2`, `layerWholeL2Normalize`, `layerTotalMaxPool`,
              `layerTotalAvgPool`).
-    inputs   names of the layers it reads; `input` is the net's input.
-    params   its tensors' names in `Checkpoint.tensors`, in the source's order.
+    inputs   names of the layers it reads, or of the net's own inputs: `input`
+             in a SimpleNN net, in a DagNN the variables that no layer makes.
+    params   its tensors' names in `Checkpoint.tensors`, in the source's order;
+             layers may share them.
     options  MatConvNet's settings after the upgrades of `vl_simplenn_tidy`:
              conv `pad` (top, bottom, left, right), `stride` (y, x), `dilate`
              (y, x); pool `method` (`max` or `avg`), `pool` (h, w), `stride`,
              `pad`; relu `leak`; normalize `param` (N, kappa, alpha, beta).
              Tuples of int or float, never arrays.
+    output   the name of the variable that it makes, in a DagNN.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Layer:
     inputs: tuple[str, ...]
     params: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +74,22 @@ class Checkpoint:
 
     tensors        name -> array, with the source's axes. MatConvNet: filters
                    `<layer>/weights/0` H×W×I×O (always 4 axes), vectors with
-                   one axis, `MEAN` H×W×C. TensorFlow: the variables' names.
+                   one axis, scale's H×W×C, `MEAN` H×W×C; a DagNN's own names
+                   of its parameters. TensorFlow: the variables' names.
                    Arrays may be read-only views of a mapped file.
     layers         in the order of execution; empty where the source holds
                    variables only (TF checkpoint, Keras .h5).
     preprocessing  `meta.normalization` without its averageImage: `imageSize`,
                    `interpolation`, `border`, ... as tuples, floats and strings.
+    outputs        layers whose outputs are the net's, where it was cut; empty: those
+                   that no layer reads.
     """
 
     tensors: Mapping[str, Array]
     layers: tuple[Layer, ...]
     preprocessing: Mapping[str, Any]
     origin: Origin
+    outputs: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:

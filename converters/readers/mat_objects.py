@@ -35,22 +35,31 @@ def decoder(path: Path) -> Callable[[MatObject], Struct]:
     subsystem, reason = _subsystem(path)
 
     def decode(item: MatObject) -> Struct:
-        if subsystem is None:
-            raise ValueError(reason)
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                found = subsystem.load_mcos_object(item.reference, "MCOS")
-        except Exception as error:
-            raise ValueError(f"its record is damaged ({error!r})") from error
-        if not isinstance(found, MatlabOpaque) or not isinstance(found.properties, dict):
-            raise ValueError("it is an array of objects, or a deleted one")
-        if found.classname != item.classname:
-            raise ValueError(f"the file's subsystem calls it a {found.classname}")
-        properties = {name: mat_v5.neutral(value) for name, value in found.properties.items()}
+        content = item.content
+        if content is None:
+            if subsystem is None:
+                raise ValueError(reason)
+            content = _content(subsystem, item)
+        properties = {name: mat_v5.neutral(value) for name, value in content.items()}
         saved = properties.pop("any", None)
         return properties | saved if isinstance(saved, dict) else properties
 
     return decode
+
+
+def _content(subsystem: Any, item: MatObject) -> dict[str, Any]:
+    """An object's properties as mat-io has them."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            found = subsystem.load_mcos_object(item.reference, "MCOS")
+    except Exception as error:
+        raise ValueError(f"its record is damaged ({error!r})") from error
+    if not isinstance(found, MatlabOpaque) or not isinstance(found.properties, dict):
+        raise ValueError("it is an array of objects, or a deleted one")
+    if found.classname != item.classname:
+        raise ValueError(f"the file's subsystem calls it a {found.classname}")
+    properties: dict[str, Any] = found.properties
+    return properties
 
 
 def _subsystem(path: Path) -> tuple[Any, str]:
@@ -77,5 +86,5 @@ def _parsed(path: Path) -> Any:
     with h5py.File(path, "r") as file:
         if mat_v73.SUBSYSTEM in file:
             # mat-io follows links out of the file, so walk it once before.
-            mat_v73.neutral(mat_v73.member(file, mat_v73.SUBSYSTEM))
+            mat_v73.walk(mat_v73.member(file, mat_v73.SUBSYSTEM))
         return matreader7.read_subsystem(file, byte_order, True, False)

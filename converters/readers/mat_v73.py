@@ -16,7 +16,7 @@ from converters.checkpoint import Array
 from converters.errors import ReadError
 from converters.readers.mat_value import Foreign, MatObject, Struct, Value
 
-__all__ = ["SUBSYSTEM", "load", "member", "neutral", "variables"]
+__all__ = ["SUBSYSTEM", "load", "member", "neutral", "variables", "walk"]
 
 #: The group in which MATLAB keeps the contents of class objects.
 SUBSYSTEM = "#subsystem#"
@@ -54,9 +54,26 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
     return _inside(group[name])
 
 
+def walk(root: h5py.Group | h5py.Dataset) -> None:
+    """Refuse what lies outside the file anywhere below an object; its data is not read."""
+    waiting, seen = [root], set()
+    while waiting:
+        item = _inside(waiting.pop())
+        address = h5py.h5o.get_info(item.id).addr
+        if address in seen:
+            continue
+        seen.add(address)
+        if isinstance(item, h5py.Group):
+            waiting += [member(item, name) for name in item]
+        elif item.dtype.kind == "O" and h5py.check_ref_dtype(item.dtype):
+            waiting += [item.file[reference] for reference in item[()].ravel() if reference]
+        else:
+            _believable(item)
+
+
 def neutral(item: h5py.Group | h5py.Dataset) -> Value:
     """An HDF5 object as MATLAB wrote it, in the neutral form."""
-    kind, decode = _class(item), int(item.attrs.get("MATLAB_object_decode", 0))
+    kind, decode = _class(item), _flag(item, "MATLAB_object_decode")
     if decode == _OPAQUE and isinstance(item, h5py.Dataset):
         # The subsystem's own cells are of a class, too; they are references.
         return _dereferenced(item) if item.dtype.kind == "O" else MatObject(kind, item[()].T)
@@ -66,7 +83,7 @@ def neutral(item: h5py.Group | h5py.Dataset) -> Value:
         return Foreign("a sparse matrix")
     if isinstance(item, h5py.Group):
         return _struct(item)
-    if item.attrs.get("MATLAB_empty", 0):
+    if _flag(item, "MATLAB_empty"):
         return _empty(kind, item[()])
     if kind == "char":
         return "\n".join(row.tobytes().decode("utf-16-le") for row in item[()].astype("<u2").T)
@@ -88,10 +105,11 @@ def _struct(group: h5py.Group) -> Value:
 
 def _dereferenced(item: h5py.Dataset) -> list[Value]:
     # HDF5's axes are MATLAB's reversed, so its C order is MATLAB's linear order.
-    return [neutral(_inside(item.file[reference])) for reference in item[()].ravel()]
+    file = item.file
+    return [neutral(_inside(file[reference])) for reference in item[()].ravel()]
 
 
-def _numeric(item: h5py.Dataset) -> Array:
+def _believable(item: h5py.Dataset) -> None:
     stored = item.id.get_storage_size()
     if item.nbytes > max(_SMALL, _DEFLATE_LIMIT * stored):
         raise ReadError(
@@ -99,6 +117,10 @@ def _numeric(item: h5py.Dataset) -> Array:
             f"{item.name} declares {item.nbytes} bytes, but {stored} are stored",
             advice="The file is damaged: fetch it again.",
         )
+
+
+def _numeric(item: h5py.Dataset) -> Array:
+    _believable(item)
     data: Array = item[()].T
     return data if data.dtype.isnative else data.astype(data.dtype.newbyteorder("="))
 
@@ -116,11 +138,17 @@ def _class(item: h5py.Group | h5py.Dataset) -> str:
     return name.decode("ascii") if isinstance(name, bytes) else str(name)
 
 
+def _flag(item: h5py.Group | h5py.Dataset, name: str) -> int:
+    # Asking whether it is there costs a fraction of h5py's failing to find it.
+    return int(item.attrs[name]) if name in item.attrs else 0
+
+
 def _inside(item: h5py.Group | h5py.Dataset) -> h5py.Group | h5py.Dataset:
     if isinstance(item, h5py.Dataset):
-        if item.external:
+        creation = item.id.get_create_plist()
+        if creation.get_external_count():
             raise _outside(item, "", "keeps its data in another file")
-        if item.is_virtual:
+        if creation.get_layout() == h5py.h5d.VIRTUAL:
             raise _outside(item, "", "is a virtual dataset")
     return item
 

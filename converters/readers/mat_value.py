@@ -44,10 +44,13 @@ class MatObject:
 
     reference  uint32 column: a magic number, the count of axes, the axes, the
                objects' numbers, the class's number.
+    content    its properties as mat-io has them, where it lies within another
+               object and has come with that.
     """
 
     classname: str
     reference: Array
+    content: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

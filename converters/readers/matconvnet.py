@@ -1,8 +1,9 @@
 """MatConvNet's .mat files, MAT versions 5 to 7.3, as people really saved them.
 
 The container (scipy's or h5py's) is turned into one neutral form; everything
-after that does not know which it was. NetVLAD's nets (Relja/netvlad) are
-SimpleNN nets with layers of its own classes.
+after that does not know which it was. SimpleNN and DagNN are told apart by
+their layers. NetVLAD's nets (Relja/netvlad) are SimpleNN nets with layers of
+its own classes.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import numpy as np
 
 from converters.checkpoint import MEAN, Array, Checkpoint, Origin
 from converters.errors import ConversionError, EnvironmentFailure, ReadError
-from converters.readers import simplenn
+from converters.readers import dagnn, simplenn
 from converters.readers.finite import not_finite
 from converters.readers.mat_value import MatObject, Struct, Value, describe, is_empty, plain
+from converters.readers.net import Net
+from converters.readers.weights import floating
 
 __all__ = ["read"]
 
@@ -29,45 +32,53 @@ _HEADER = 128
 _NET_FIELDS = (
     "layers", "meta", "vars", "params", "normalization", "netID", "sessionID", "epoch",
 )  # fmt: skip
+# What a net may hold beside them that says nothing about what it computes.
+_BOOKKEEPING = frozenset(
+    ("accumulateParamDers", "classes", "conserveMemory", "device", "mode", "onGPU", "opts")
+)
 _FETCH = "The file is damaged or not what it says: fetch it again and compare its checksum."
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a SimpleNN net.
+    """Read a SimpleNN or a DagNN net.
 
     Tensors keep MATLAB's axes and the file's type: filters H×W×I×O, vectors
     one axis, the mean H×W×C under `MEAN`. Raises `ReadError` where the file is
     not a readable net, `LayerError` with every layer that cannot be carried,
     and `EnvironmentFailure` where class objects need mat-io and it is missing.
     """
-    container = _container(path)
+    container, decode = _container(path), _Decoder(path)
     with _parsing(path):
-        name, net = _find_net(path, container)
-    entries = _entries(net["layers"])
-    _refuse_dagnn(path, net, entries)
-    if not entries:
+        name, source = _find_net(path, container, decode)
+    layers = _entries(source["layers"])
+    if not layers:
         raise ReadError(path, f"{name or 'net'} has no layers", advice="Save a net that has some.")
-    chain = simplenn.parse(path, entries, _Decoder(path))
-    meta = _merged_meta(net)
+    if dagnn.is_dagnn(layers):
+        net = dagnn.parse(path, layers, source.get("params"), decode)
+    else:
+        net = simplenn.parse(path, layers, decode)
+    if unknown := [k for k in source if k not in _BOOKKEEPING and k not in _NET_FIELDS]:
+        net.notes.append(f"left out: {', '.join(unknown)} of the net")
+    meta = _merged_meta(source)
     normalization = meta.get("normalization")
     normalization = normalization if isinstance(normalization, dict) else {}
-    mean = _mean(path, normalization.pop("averageImage", None), chain)
-    if normalization is net.get("normalization"):
-        chain.notes.append("upgraded: the net's normalization is now meta.normalization")
-    settings = {key: plain(value) for key, value in normalization.items()}
+    mean = _mean(path, normalization.get("averageImage"), net)
+    if normalization is source.get("normalization"):
+        net.notes.append("upgraded: the net's normalization is now meta.normalization")
+    settings = {k: plain(value) for k, value in normalization.items() if k != "averageImage"}
     if dropped := [key for key, value in settings.items() if value is None]:
-        chain.notes.append(f"left out: {', '.join(dropped)} of meta.normalization")
+        net.notes.append(f"left out: {', '.join(dropped)} of meta.normalization")
     session = meta.get("sessionID")
     return Checkpoint(
-        tensors=({} if mean is None else {MEAN: mean}) | chain.tensors,
-        layers=tuple(chain.layers),
+        tensors=({} if mean is None else {MEAN: mean}) | net.tensors,
+        layers=tuple(net.layers),
         preprocessing={key: value for key, value in settings.items() if value is not None},
         origin=Origin(
             path=path,
             format="matconvnet",
             files=(path,),
             session=session if isinstance(session, str) else "",
-            notes=tuple(chain.notes),
+            notes=tuple(net.notes),
         ),
     )
 
@@ -104,14 +115,16 @@ def _parsing(path: Path) -> Iterator[None]:
         raise ReadError(path, reason, advice=_FETCH) from error
 
 
-def _find_net(path: Path, container: ModuleType) -> tuple[str, Struct]:
+def _find_net(path: Path, container: ModuleType, decode: _Decoder) -> tuple[str, Struct]:
     """The net and its variable's name, "" where its fields are variables of the file."""
     kinds: dict[str, str] = container.variables(path)
-    if "net" not in kinds and "layers" in kinds:
+    candidates = [n for n, kind in kinds.items() if kind == "struct" or kind.endswith("DagNN")]
+    if "net" in candidates and (net := _net_in(path, container, "net", decode)):
+        return "net", net
+    if "layers" in kinds:
         return "", container.load(path, [name for name in _NET_FIELDS if name in kinds])
-    names = ["net"] if "net" in kinds else [n for n, kind in kinds.items() if kind == "struct"]
-    found = {name: container.load(path, [name])[name] for name in names}
-    nets = {name: v for name, v in found.items() if isinstance(v, dict) and "layers" in v}
+    found = {n: _net_in(path, container, n, decode) for n in candidates if n != "net"}
+    nets = {name: net for name, net in found.items() if net is not None}
     if len(nets) == 1:
         return nets.popitem()
     if nets:
@@ -126,20 +139,18 @@ def _find_net(path: Path, container: ModuleType) -> tuple[str, Struct]:
     )
 
 
+def _net_in(path: Path, container: ModuleType, name: str, decode: _Decoder) -> Struct | None:
+    """A variable's fields, where it is a net, as a struct or as an object of dagnn.DagNN."""
+    value: Value = container.load(path, [name])[name]
+    if isinstance(value, MatObject):
+        value = decode(value)
+    return value if isinstance(value, dict) and "layers" in value else None
+
+
 def _entries(layers: Value) -> list[Value]:
     if isinstance(layers, list):
         return layers
     return [] if is_empty(layers) else [layers]
-
-
-def _refuse_dagnn(path: Path, net: Struct, entries: list[Value]) -> None:
-    blocks = sum(isinstance(entry, dict) and "block" in entry for entry in entries)
-    if blocks or "vars" in net or "params" in net:
-        raise ReadError(
-            path,
-            f"is a DagNN net ({len(entries)} layers), which this version does not read",
-            advice="SimpleNN nets are read, that is a chain in net.layers.",
-        )
 
 
 class _Decoder:
@@ -177,22 +188,22 @@ def _merged_meta(net: Struct) -> Struct:
     return meta | {name: net[name] for name in ("netID", "sessionID", "epoch") if name in net}
 
 
-def _mean(path: Path, value: Value | None, chain: simplenn.Chain) -> Array | None:
+def _mean(path: Path, value: Value | None, net: Net) -> Array | None:
     """averageImage as H×W×C, from each of the shapes in which it is found."""
     if value is None or is_empty(value):
         return None
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf" or value.ndim > 3:
         raise ReadError(path, f"averageImage is {describe(value)}", advice="Expected are numbers.")
-    mean = simplenn.floating(value)
+    mean = floating(value)
     if wrong := not_finite(mean):
         raise ReadError(path, f"averageImage: {wrong}", advice=_FETCH)
     if mean.ndim == 3:
         return mean
-    is_vector = mean.size > 1 and 1 in mean.shape and mean.size == _channels(chain)
+    is_vector = mean.size > 1 and 1 in mean.shape and mean.size == _channels(net)
     return mean.reshape(1, 1, -1) if is_vector or mean.size == 1 else mean[:, :, np.newaxis]
 
 
-def _channels(chain: simplenn.Chain) -> int:
+def _channels(net: Net) -> int:
     """How many channels the first convolution reads; 3 where there is none."""
-    first: Any = next((t for t in chain.tensors.values() if t.ndim == 4), None)
+    first: Any = next((t for t in net.tensors.values() if t.ndim == 4), None)
     return 3 if first is None else int(first.shape[2])

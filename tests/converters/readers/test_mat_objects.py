@@ -59,13 +59,12 @@ def save(folder: Path, version: str, *layers: Any) -> Path:
 # --- what is refused
 
 
-def test_unknown_classes(tmp_path: Path, version: str) -> None:
+def test_gpu_arrays(tmp_path: Path, version: str) -> None:
     gpu = struct(type="conv", name="c", weights=cell(instance("gpuArray", size=ROW), ROW))
-    path = save(tmp_path, version, instance("layerMine", name="a"), vlad(WEIGHTS, WEIGHTS), gpu)
+    path = save(tmp_path, version, gpu, vlad(WEIGHTS, WEIGHTS))
     with pytest.raises(LayerError) as caught:
         read(path)
-    assert list(caught.value.faults) == ["layer1", "c"]
-    assert "an object of class layerMine, which is unknown" in caught.value.faults["layer1"]
+    assert list(caught.value.faults) == ["c"]
     assert "weights/0 is an object of class gpuArray" in caught.value.faults["c"]
     assert "gather it before saving" in caught.value.faults["c"]
 
@@ -180,3 +179,88 @@ def test_classes(tmp_path: Path, version: str) -> None:
     tensors = [found.tensors[name] for name in found.layers[2].params]
     for tensor, expected in zip(tensors, [WEIGHTS, ROW[0], -WEIGHTS], strict=True):
         np.testing.assert_array_equal(tensor, expected)
+
+
+def test_unknown_classes_keep_their_names(tmp_path: Path, version: str) -> None:
+    mine = instance("layerMine", name="a", factor=ROW, weights=cell(ROW))
+    loss = instance("dagnn.MyLoss", size=ROW)
+    found = read(save(tmp_path, version, mine, instance("dagnn.Own", name="b"), loss))
+    assert [(layer.name, layer.kind, layer.options) for layer in found.layers] == [
+        ("a", "layerMine", {"factor": (0, 1, 2, 3)}),
+        ("b", "Own", {}),
+    ]
+    np.testing.assert_array_equal(found.tensors["a/weights/0"], ROW)
+    assert found.origin.notes == ("left out: layer3, a MyLoss",)
+
+
+# --- nets that are, or hold, objects of dagnn's own classes
+
+
+def dagnn_net(convolution: Any, *, objects: bool) -> Any:
+    """conv (3×3×2×2, padded) and relu, as DagNN keeps them."""
+    filters = np.arange(36, dtype=np.float32).reshape(3, 3, 2, 2) / 7
+    layers = np.empty((1, 2), dtype=[(k, object) for k in ("name", "type", *CONNECTIONS, "block")])
+    layers[0, 0] = ("c", "dagnn.Conv", cell("x"), cell("v"), cell("f"), convolution)
+    relu = instance("dagnn.ReLU", leak=np.array([[0.5]])) if objects else struct(leak=0.5)
+    layers[0, 1] = ("r", "dagnn.ReLU", "v", "y", np.zeros((0, 0)), relu)
+    params = struct(name="f", value=filters, der=np.zeros((0, 0)))
+    return {"layers": layers, "params": params, "vars": struct(name="x"), "meta": struct(a=1.0)}
+
+
+CONNECTIONS = ("inputs", "outputs", "params")
+PADDED = {"pad": np.array([[1.0, 1, 2, 2]]), "hasBias": np.array([[0.0]])}
+
+
+def check_dagnn(path: Path) -> None:
+    conv, relu = read(path).layers
+    assert (conv.name, conv.kind, conv.inputs, conv.params, conv.output) == (
+        *("c", "conv", ("x",), ("f",), "v"),
+    )
+    assert conv.options == {"pad": (1, 1, 2, 2), "stride": (1, 1), "dilate": (1, 1)}
+    assert (relu.name, relu.kind, relu.inputs, relu.output) == ("r", "relu", ("c",), "y")
+    assert relu.options == {"leak": 0.5}
+
+
+def test_net_that_is_an_object_with_saveobj(tmp_path: Path, version: str) -> None:
+    """The file holds one pseudo-property with the struct that `saveobj` returned."""
+    path = tmp_path / "net.mat"
+    saved = struct(**dagnn_net(struct(**PADDED), objects=False))
+    content = {"opts": instance("Options", a=ROW), "net": instance("dagnn.DagNN", any=saved)}
+    matio.save_to_mat(str(path), content | {"x": ROW}, version=version)
+    check_dagnn(path)
+
+
+def test_net_that_is_an_object_of_objects(tmp_path: Path, version: str) -> None:
+    path = tmp_path / "net.mat"
+    fields = dagnn_net(instance("dagnn.Conv", **PADDED), objects=True)
+    matio.save_to_mat(str(path), {"best": instance("dagnn.DagNN", **fields)}, version=version)
+    check_dagnn(path)
+
+
+def test_blocks_that_are_objects(tmp_path: Path, version: str) -> None:
+    path = tmp_path / "net.mat"
+    net = struct(**dagnn_net(instance("dagnn.Conv", **PADDED), objects=True))
+    matio.save_to_mat(str(path), {"net": net}, version=version)
+    check_dagnn(path)
+
+
+def test_block_that_cannot_be_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "net.mat"
+    net = struct(**dagnn_net(instance("dagnn.Conv", **PADDED), objects=True))
+    matio.save_to_mat(str(path), {"net": net}, version="v7")
+    with path.open("r+b") as file:
+        file.seek(116)
+        file.write(bytes(8))
+    with pytest.raises(LayerError, match=r"c: its block is an object of class Conv.*no subsystem"):
+        read(path)
+
+
+def test_objects_beside_the_net_need_no_mat_io(
+    tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.mat"
+    net = struct(layers=cell(struct(type="relu", name="r")))
+    content = {"opts": instance("Options", a=ROW), "state": instance("gpuArray"), "net": net}
+    matio.save_to_mat(str(path), content, version=version)
+    monkeypatch.setitem(sys.modules, "converters.readers.mat_objects", None)
+    assert [layer.name for layer in read(path).layers] == ["r"]

@@ -70,8 +70,8 @@ def test_truncated(save: Save, kept: float) -> None:
         ({"net": {"meta": {"a": 1.0}}}, "no net inside"),
         ({"net": {"layers": []}}, "net has no layers"),
         ({"a": {"layers": [conv()]}, "b": {"layers": [conv()]}}, "2 nets: a, b"),
-        ({"net": {"layers": [conv()], "vars": {"name": "x"}}}, "is a DagNN net"),
-        ({"net": {"layers": ({"name": "c", "block": {"pad": 1.0}},)}}, "is a DagNN net"),
+        ({"net": {"layers": [], "vars": {"name": "x"}}}, "net has no layers"),
+        ({"net": "imagenet-vgg-f", "opts": {"a": 1.0}}, r"no net inside.* net \(char\)"),
     ],
 )
 def test_no_net(save: Save, variables: dict[str, Any], reason: str) -> None:
@@ -93,6 +93,18 @@ def test_mean_that_is_not_finite(save: Save) -> None:
         pytest.param({"opts": {"a": 1.0}, "model": {"layers": [conv()]}}, id="other name"),
         pytest.param({"net": {"layers": [conv()]}, "b": {"layers": [conv()]}}, id="net wins"),
         pytest.param({"layers": [conv()], "meta": {"a": 1.0}, "x": 1.0}, id="top level"),
+        pytest.param({"layers": [conv()], "net": {"a": 1.0}}, id="top level beside a net of none"),
+        pytest.param({"net": "vgg", "model": {"layers": [conv()]}}, id="net is a text"),
+        pytest.param(
+            {
+                "info": {"a": 1.0},
+                "state": {"b": [1.0]},
+                "net": {"layers": [conv()]},
+                "stats": [1.0],
+            },
+            id="beside what training leaves",
+        ),
+        pytest.param({"net": {"layers": [conv()], "params": {"lr": 1.0}}}, id="with params"),
         pytest.param({"net": {"layers": (conv(),)}}, id="struct array of one"),
         pytest.param({"net": {"layers": conv()}}, id="a struct"),
     ],
@@ -143,6 +155,11 @@ def test_old_layout(save: Save) -> None:
         "upgraded: conv1, filters and biases are now weights",
         "upgraded: the net's normalization is now meta.normalization",
     )
+
+
+def test_fields_of_the_net_that_are_not_carried_are_told(save: Save) -> None:
+    net = {"layers": [conv()], "imageMean": 122.5, "classes": ["a"], "thresholds": [1.0]}
+    assert read(save(net=net)).origin.notes == ("left out: imageMean, thresholds of the net",)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from converters.checkpoint import MEAN, Checkpoint
+from converters.checkpoint import MEAN, Checkpoint, Layer
 from converters.errors import LayerError, ReadError
 from converters.readers.matconvnet import read
 
@@ -81,9 +81,38 @@ def test_dcfnet_holds_its_authors_weights(shared_data: Path) -> None:
     assert found.tensors[MEAN].ravel().tolist() == pytest.approx([123, 117, 104], abs=0.5)
 
 
-def test_dagnn_is_refused_by_name(shared_data: Path) -> None:
-    with pytest.raises(ReadError, match=r"is a DagNN net \(28 layers\)"):
-        read(shared_data / "matconvnet/LapSRN_x2.mat")
+def test_lapsrn(shared_data: Path) -> None:
+    found = read(shared_data / "matconvnet/LapSRN_x2.mat")
+    layers = {layer.name: layer for layer in found.layers}
+    assert len(layers) == 27
+    assert layers["input_conv"] == Layer(
+        "input_conv",
+        "conv",
+        ("LR",),
+        ("input_conv_f", "input_conv_b"),
+        {"pad": (1, 1, 1, 1), "stride": (1, 1), "dilate": (1, 1)},
+        "input_conv",
+    )
+    assert layers["input_relu"].options == {"leak": 0.2}
+    assert layers["level1_img_up"] == Layer(
+        "level1_img_up",
+        "convt",
+        ("LR",),
+        ("level1_img_up_f",),
+        {"crop": (1, 1, 1, 1), "upsample": (2, 2), "numGroups": 1},
+        "level1_img_up",
+    )
+    assert found.layers[-1] == Layer(
+        "level1_output", "sum", ("level1_img_up", "level1_residual"), (), {}, "level1_output"
+    )
+    shapes = {name: tensor.shape for name, tensor in found.tensors.items()}
+    assert len(shapes) == 27
+    assert shapes["level1_img_up_f"] == (4, 4, 1, 1)
+    assert shapes["level1_residual_conv_f"] == (3, 3, 64, 1)
+    assert shapes["level1_residual_conv_b"] == (1,)
+    assert found.origin.notes == (
+        "left out: level1_L1_loss, a vllab_dag_loss, and level1_HR, which only a loss reads",
+    )
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,12 @@ def bad(value: float, *, at: int) -> Array:
         ({"type": "pool", "name": "conv1", "pool": 2, "method": "min"}, "method is min"),
         ({"type": "normalize", "name": "conv1", "param": 5.0}, "param has 1 numbers where 4"),
         ({"type": "bnorm", "name": "conv1", "weights": [BIASES, BIASES]}, "without moments"),
+        (
+            {"type": "bnorm", "name": "conv1", "weights": [BIASES, BIASES, single(2, 8)]},
+            r"weights/2 has shape \(2, 8\) where mean and sigma per channel belong",
+        ),
+        ({"type": "spnorm", "name": "conv1"}, "has no param"),
+        ({"type": "convt", "name": "conv1", "weights": [FILTERS], "numGroups": 0}, "numGroups is"),
     ],
 )
 def test_bad_layer(save: Save, layer: dict[str, Any], reason: str) -> None:
@@ -148,6 +154,16 @@ def test_chain(save: Save, many: type) -> None:
             "convt",
             {"crop": (0, 1, 0, 1), "upsample": (2, 2), "numGroups": 1},
         ),
+        ({"type": "relu", "opts": ["Leak", 0.1]}, "relu", {"leak": 0.1}),
+        (
+            conv(opts=["CuDNN", "dilate", np.array([[2.0, 3]])]),
+            "conv",
+            {"pad": (0, 0, 0, 0), "stride": (1, 1), "dilate": (2, 3)},
+        ),
+        ({"type": "noffset", "param": np.array([[1, 0.5]])}, "normoffset", {"param": (1, 0.5)}),
+        ({"type": "spnorm", "param": np.ones((1, 4))}, "spnorm", {"param": (1, 1, 1, 1)}),
+        ({"type": "softmax"}, "softmax", {}),
+        ({"type": "concat"}, "concat", {"dim": 3}),
         (
             {"type": "bnorm", "weights": [BIASES, BIASES, single(8, 2)]},
             "bnorm",
@@ -210,6 +226,42 @@ def test_struct_array_has_every_field_in_every_layer(save: Save) -> None:
     found = read(save(net={"layers": layers}))
     assert found.layers[0].options["stride"] == (1, 1)
     assert found.layers[1].options == {"leak": 0.5}
+
+
+def test_losses_and_the_data_that_they_hold(save: Save) -> None:
+    labels = np.arange(1, 9, dtype=float).reshape(1, 1, 1, 8)
+    layers = [
+        conv("a"),
+        {"type": "pdist", "name": "d", "class": labels, "p": 2},
+        {"type": "custom", "name": "myLoss", "class": labels, "weights": []},
+        {"type": "softmaxloss", "class": labels},
+    ]
+    found = read(save(net={"layers": layers}))
+    assert [layer.name for layer in found.layers] == ["a"]
+    assert list(found.tensors) == ["a/weights/0", "a/weights/1"]
+    assert found.origin.notes == (
+        "left out: d, a pdist",
+        "left out: myLoss, a custom",
+        "left out: layer4, a softmaxloss",
+    )
+
+
+def test_what_an_unknown_type_holds_beyond_settings_is_told(save: Save) -> None:
+    layer = {"type": "SubP", "name": "it", "scale": 2, "kernel": single(3, 3, 2)}
+    found = read(save(net={"layers": [layer]}))
+    assert found.layers[0].options == {"scale": 2}
+    assert found.origin.notes == ("left out: kernel (a 3×3×2 float32 array) of it, a SubP",)
+
+
+def test_forty_layers_without_names_or_dilate(save: Save) -> None:
+    layers: list[dict[str, Any]] = []
+    for _ in range(20):
+        layers += [{"type": "conv", "weights": [single(3, 3, 2, 2), single(1, 2)], "pad": 1}]
+        layers += [{"type": "relu"}]
+    found = read(save(net={"layers": layers}))
+    assert [layer.name for layer in found.layers] == [f"layer{n}" for n in range(1, 41)]
+    assert found.layers[38].inputs == ("layer38",)
+    assert found.layers[38].options["dilate"] == (1, 1)
 
 
 def test_missing_bias(save: Save) -> None:
