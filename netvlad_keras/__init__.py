@@ -1,23 +1,31 @@
-"""NetVLAD for Keras 3: `from netvlad_keras import NetVLADModel`.
+"""NetVLAD, and any MatConvNet net, for Keras 3: `from netvlad_keras import NetVLADModel`.
 
-Importing the package itself costs nothing; Keras is imported, and the layers
-are registered with it, when the model is first asked for.
+Importing the package itself costs nothing; Keras is imported, and models and
+layers are registered with it, when a model is first asked for. Where Keras is
+already there, they are registered at once.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netvlad_keras.errors import ImageShapeError, WeightsError
+    from netvlad_keras.errors import ImageShapeError, InputShapeError, NetError, WeightsError
+    from netvlad_keras.graph import MatConvNetModel
     from netvlad_keras.layers import NetVLAD
     from netvlad_keras.model import NetVLADModel
+    from netvlad_keras.net import NetSpec
     from netvlad_keras.preprocess import load_image
     from netvlad_keras.spec import NetVLADSpec
 
 __all__ = [
     "ImageShapeError",
+    "InputShapeError",
+    "MatConvNetModel",
+    "NetError",
+    "NetSpec",
     "NetVLAD",
     "NetVLADModel",
     "NetVLADSpec",
@@ -27,6 +35,10 @@ __all__ = [
 
 _HOMES = {
     "ImageShapeError": "errors",
+    "InputShapeError": "errors",
+    "MatConvNetModel": "graph",
+    "NetError": "errors",
+    "NetSpec": "net",
     "NetVLAD": "layers",
     "NetVLADModel": "model",
     "NetVLADSpec": "spec",
@@ -34,12 +46,26 @@ _HOMES = {
     "load_image": "preprocess",
 }
 
+_MODELS = ("model", "graph")
+
+
+def _register() -> None:
+    """Register both models and all layers with Keras: a file may hold either."""
+    for module in _MODELS:
+        import_module(f"netvlad_keras.{module}")
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'netvlad_keras' has no attribute {name!r}")
+    if _HOMES[name] in _MODELS:
+        _register()
     return getattr(import_module(f"netvlad_keras.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if "keras" in sys.modules:
+    _register()

@@ -1,11 +1,52 @@
-"""What `netvlad_keras` raises: an input or weights that do not fit. No Keras here."""
+"""What `netvlad_keras` raises: inputs, weights, files and data that do not fit. No Keras here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
-__all__ = ["ImageShapeError", "WeightsError"]
+__all__ = [
+    "CropError",
+    "DatasetError",
+    "DescriptorsError",
+    "EnvironmentFailure",
+    "ImageShapeError",
+    "InputError",
+    "InputShapeError",
+    "ModelFileError",
+    "NetError",
+    "RetrievalError",
+    "WeightsError",
+]
+
+
+class NetError(ValueError):
+    """A net that is none: every fault, each with its layer."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+
+class InputError(ValueError):
+    """Inputs that a net does not read, or that are missing, or that do not go together."""
+
+
+class InputShapeError(InputError):
+    """What is given for a net's input has the wrong rank, size or number of channels."""
+
+    def __init__(
+        self, name: str, shape: tuple[Any, ...], channels: int, minimum: tuple[int, int]
+    ) -> None:
+        self.name = name
+        self.shape = shape
+        self.channels = channels
+        self.minimum = minimum
+        super().__init__(
+            f"expected {name} as [batch, height, width, {channels}] of at least "
+            f"{minimum[0]}×{minimum[1]}; got shape {list(shape)}"
+        )
 
 
 class ImageShapeError(ValueError):
@@ -41,3 +82,47 @@ class WeightsError(ValueError):
         lines += [f"unexpected: {name}" for name in self.unexpected]
         lines += [f"wrong shape: {text}" for text in self.misshapen]
         super().__init__("\n  ".join([reason, *lines]))
+
+
+class RetrievalError(ValueError):
+    """Describing, searching or evaluating is refused. `advice` says what the caller can do."""
+
+    def __init__(self, message: str, *, advice: str = "") -> None:
+        self.message = message
+        self.advice = advice
+        super().__init__(f"{message}\n  {advice}" if advice else message)
+
+
+class _FileError(RetrievalError):
+    def __init__(self, path: str | PathLike[str], reason: str, *, advice: str = "") -> None:
+        self.path = str(path)
+        self.reason = reason
+        super().__init__(f"{self.path}: {reason}", advice=advice)
+
+
+class ModelFileError(_FileError):
+    """A file that is not a model from images to descriptors."""
+
+
+class DatasetError(_FileError):
+    """A dataset that is not in one of the layouts that are read."""
+
+
+class DescriptorsError(_FileError):
+    """A file or folder of descriptors that is damaged, or of another model."""
+
+
+class CropError(RetrievalError):
+    """Descriptors that cannot be cut to `dimension` numbers."""
+
+    def __init__(self, dimension: int, reason: str) -> None:
+        self.dimension = dimension
+        self.reason = reason
+        super().__init__(f"descriptors cannot be cut to {dimension} dimensions: {reason}")
+
+
+class EnvironmentFailure(RetrievalError):
+    """Nothing is wrong with the input; this machine cannot do the work now.
+
+    A library that is not installed, a full disk, another run at the same place.
+    """

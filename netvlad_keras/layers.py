@@ -1,6 +1,7 @@
 """Registered Keras layers with MatConvNet's semantics, to the epsilon.
 
 All are written in `keras.ops` and take N×H×W×C tensors, on every backend.
+Those that stand elsewhere are gathered here.
 """
 
 from __future__ import annotations
@@ -10,18 +11,42 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from netvlad_keras.windows import Convolution, MaxPooling, name_for_torch
+from netvlad_keras.elementwise import BatchNormalization, Dropout, NormOffset
+from netvlad_keras.merging import Concatenation, Crop, Flatten, Product, Scale, Sum
+from netvlad_keras.pooling import (
+    AveragePooling,
+    MaxPooling,
+    SpatialNormalization,
+    TotalPooling,
+)
+from netvlad_keras.sampling import AffineGrid, BilinearSampling
+from netvlad_keras.windows import Convolution, TransposedConvolution, name_for_torch
 
 __all__ = [
+    "AffineGrid",
+    "AveragePooling",
+    "BatchNormalization",
+    "BilinearSampling",
+    "Concatenation",
     "Convolution",
+    "Crop",
     "CrossChannelNormalization",
+    "Dropout",
+    "Flatten",
     "L2Normalization",
     "MaxPooling",
     "MeanSubtraction",
     "NetVLAD",
+    "NormOffset",
+    "Product",
+    "Scale",
+    "SpatialNormalization",
+    "Sum",
     "TotalPooling",
+    "TransposedConvolution",
     "WholeL2Normalization",
 ]
 
@@ -30,23 +55,24 @@ _register = keras.saving.register_keras_serializable(package="netvlad_keras")
 
 @_register
 class MeanSubtraction(keras.layers.Layer):
-    """Subtracts one mean colour from an image: N×H×W×C to the same.
+    """Subtracts one mean colour, or a mean image, from an image: N×H×W×C to the same.
 
-    The mean is a weight that training leaves alone, so that it travels with
-    the others.
+    `mean` is C or H×W×C numbers. It is a weight that training leaves alone, so
+    that it travels with the others.
     """
 
-    def __init__(self, mean: Sequence[float], **kwargs: Any) -> None:
+    def __init__(self, mean: Sequence[Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.mean_colour = tuple(float(value) for value in mean)
+        self.start = np.asarray(mean, "float64")
 
     def build(self, input_shape: Any) -> None:
         self.mean = self.add_weight(
             name="mean",
-            shape=(len(self.mean_colour),),
-            initializer=lambda shape, dtype=None: ops.convert_to_tensor(self.mean_colour, dtype),
+            shape=self.start.shape,
+            initializer=lambda shape, dtype=None: ops.convert_to_tensor(self.start, dtype),
             trainable=False,
         )
+        name_for_torch(self.weights)
 
     def call(self, inputs: Any) -> Any:
         return ops.subtract(inputs, self.mean)
@@ -55,14 +81,15 @@ class MeanSubtraction(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "mean": list(self.mean_colour)}
+        return {**super().get_config(), "mean": self.start.tolist()}
 
 
 @_register
 class CrossChannelNormalization(keras.layers.Layer):
     """Local response normalisation (vl_nnnormalize): x / (kappa + alpha Σ x²)^beta.
 
-    The sum runs over the `window` channels around each one.
+    The sum runs over the `window` channels around each one; over all of them,
+    from a window of twice as many on.
     """
 
     def __init__(self, window: int, kappa: float, alpha: float, beta: float, **kwargs: Any) -> None:
@@ -70,14 +97,21 @@ class CrossChannelNormalization(keras.layers.Layer):
         self.window, self.kappa, self.alpha, self.beta = int(window), kappa, alpha, beta
 
     def call(self, inputs: Any) -> Any:
-        channels = inputs.shape[-1]
-        before = (self.window - 1) // 2
-        edges = [[0, 0], [0, 0], [0, 0], [before, self.window - 1 - before]]
-        squares = ops.pad(ops.square(inputs), edges)
+        weight = self.kappa + self.alpha * self._energy(inputs)
+        # a root is one rounding, a power is several
+        return inputs / (ops.sqrt(weight) if self.beta == 0.5 else ops.power(weight, self.beta))
+
+    def _energy(self, inputs: Any) -> Any:
+        channels, before = inputs.shape[-1], (self.window - 1) // 2
+        squares = ops.square(inputs)
+        if before >= channels - 1:
+            return ops.sum(squares, axis=-1, keepdims=True)
+        edges = [[0, 0]] * (len(inputs.shape) - 1) + [[before, self.window - 1 - before]]
+        squares = ops.pad(squares, edges)
         total = squares[..., :channels]
         for shift in range(1, self.window):
             total = total + squares[..., shift : shift + channels]
-        return inputs / ops.power(self.kappa + self.alpha * total, self.beta)
+        return total
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -137,26 +171,6 @@ class WholeL2Normalization(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
-
-
-@_register
-class TotalPooling(keras.layers.Layer):
-    """Maximum or mean over all positions: N×H×W×C to N×C (layerTotalMaxPool, …AvgPool)."""
-
-    def __init__(self, method: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if method not in ("max", "avg"):
-            raise ValueError(f"unknown method {method!r}: max or avg")
-        self.method = method
-
-    def call(self, inputs: Any) -> Any:
-        return (ops.max if self.method == "max" else ops.mean)(inputs, axis=(1, 2))
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return (input_shape[0], input_shape[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "method": self.method}
 
 
 @_register

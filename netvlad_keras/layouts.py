@@ -1,4 +1,4 @@
-"""The HDF5 layouts that NetVLAD's Keras weights have had, by canonical name. No Keras here.
+"""The HDF5 layouts that our models' weights have had, by canonical name. No Keras here.
 
 model      written by `model.save("….h5")`: `model_weights/<layer>/<layer>/<weight>`.
 weights    written by `model.save_weights("….weights.h5")`, and found inside `.keras`:
@@ -10,7 +10,7 @@ keras 2.2  `netvlad_weights.h5` of the first Keras port (2019):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netvlad_keras.errors import WeightsError
-from netvlad_keras.spec import source_name
+from netvlad_keras.spec import canonical_name, source_name
 from netvlad_keras.trunks import VD16
 
-__all__ = ["LAYOUTS", "Stored"]
+__all__ = ["LAYOUTS", "Roles", "Stored"]
+
+#: What the weights of each Keras layer are called, in the order in which Keras numbers them.
+Roles = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +44,17 @@ class Stored:
         return values if self.sign == 1 else np.negative(values)
 
 
-def _read_model(file: Any) -> dict[str, Stored]:
+def _read_model(file: Any, roles: Roles) -> dict[str, Stored]:
     entries: dict[str, Stored] = {}
     for layer, group in _groups(file["model_weights"]):
         for path in group.attrs.get("weight_names", ()):
             dataset = _dataset(group, _text(path))
             weight = _text(path).rsplit("/", 1)[-1]
-            _add(entries, f"{source_name(layer)}/{weight}", Stored(dataset, dataset.shape))
+            _add(entries, canonical_name(layer, weight), Stored(dataset, dataset.shape))
     return entries
 
 
-#: Weights of a layer in the order in which Keras numbers them.
+#: The same of a NetVLAD, by source name and number of weights.
 _ORDER: dict[str, dict[int, tuple[str, ...]]] = {
     "input": {1: ("mean",)},
     "vlad:core": {2: ("assignment", "centers"), 3: ("assignment", "bias", "centers")},
@@ -59,15 +62,17 @@ _ORDER: dict[str, dict[int, tuple[str, ...]]] = {
 _KERNEL_BIAS: dict[int, tuple[str, ...]] = {2: ("kernel", "bias")}
 
 
-def _read_weights(file: Any) -> dict[str, Stored]:
+def _read_weights(file: Any, roles: Roles) -> dict[str, Stored]:
     entries: dict[str, Stored] = {}
     for stored in _variables(file["layers"]):
-        layer = source_name(_text(stored.attrs.get("name", stored.name)))
-        names = _ORDER.get(layer, _KERNEL_BIAS).get(len(stored))
+        layer = _text(stored.attrs.get("name", stored.name))
+        names = roles.get(layer, ())
+        if len(names) != len(stored):
+            names = _ORDER.get(source_name(layer), _KERNEL_BIAS).get(len(stored), ())
         for index in range(len(stored)):
             dataset = _dataset(stored, str(index))
             name = names[index] if names else str(index)
-            _add(entries, f"{layer}/{name}", Stored(dataset, dataset.shape))
+            _add(entries, canonical_name(layer, name), Stored(dataset, dataset.shape))
     return entries
 
 
@@ -81,7 +86,7 @@ def _variables(parent: Any) -> Iterator[Any]:
             yield from _variables(child)
 
 
-def _read_keras22(file: Any) -> dict[str, Stored]:
+def _read_keras22(file: Any, roles: Roles) -> dict[str, Stored]:
     """Convolutions in VGG-16's order and then WPCA, whatever numbers they carry.
 
     The NetVLAD group holds the centres first, negated as MatConvNet has them,
@@ -116,7 +121,9 @@ def _add(entries: dict[str, Stored], name: str, stored: Stored) -> None:
 
 
 #: Layout, how a file shows that it has it, and what reads it.
-LAYOUTS: tuple[tuple[str, Callable[[Any], bool], Callable[[Any], dict[str, Stored]]], ...] = (
+LAYOUTS: tuple[
+    tuple[str, Callable[[Any], bool], Callable[[Any, Roles], dict[str, Stored]]], ...
+] = (
     ("model", lambda file: "model_weights" in file, _read_model),
     ("weights", lambda file: "layers" in file and "layer_names" not in file.attrs, _read_weights),
     ("keras 2.2", lambda file: "layer_names" in file.attrs, _read_keras22),

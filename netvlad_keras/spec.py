@@ -8,7 +8,7 @@ from typing import Any
 
 from netvlad_keras.trunks import TRUNKS, VD16, Row, Trunk, minimum_size, until
 
-__all__ = ["IMAGENET_MEAN", "NetVLADSpec", "keras_name", "source_name"]
+__all__ = ["IMAGENET_MEAN", "NetVLADSpec", "canonical_name", "keras_name", "source_name"]
 
 #: Mean RGB of ImageNet as MatConvNet's VGG nets hold it, on the scale 0 to 255.
 IMAGENET_MEAN = (123.68, 116.779, 103.939)
@@ -103,6 +103,16 @@ class NetVLADSpec:
         return minimum_size(self.trunk)
 
     @property
+    def inputs(self) -> tuple[tuple[str, int], ...]:
+        """(name, channels) of the net's one input."""
+        return (("image", 3),)
+
+    @property
+    def outputs(self) -> tuple[tuple[str, str], ...]:
+        """(layer, name) of the net's one output."""
+        return ((self.layers[-1][0], "descriptor"),)
+
+    @property
     def layers(self) -> tuple[tuple[str, str], ...]:
         """(name, kind) of every layer in the source's order, the kinds MatConvNet's."""
         core = {
@@ -190,3 +200,13 @@ def source_name(name: str) -> str:
         lambda match: bytes.fromhex(match[0].replace(".", "")).decode(errors="replace"),
         name,
     )
+
+
+def canonical_name(layer: str, weight: str) -> str:
+    """A weight's canonical name, from the names of its Keras layer and its variable.
+
+    A layer that subtracts an input's mean is called after the input, with
+    `.mean` behind it, which `keras_name` writes for no layer of a source.
+    """
+    owner = layer.removesuffix(".mean") if weight == "mean" else layer
+    return f"{source_name(owner)}/{weight}"

@@ -1,4 +1,4 @@
-"""NetVLAD's Keras weights in files, checked before anything is assigned. No Keras here."""
+"""Our models' weights in files, checked before anything is assigned. No Keras here."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netvlad_keras.errors import WeightsError
-from netvlad_keras.layouts import LAYOUTS, Stored
-from netvlad_keras.spec import NetVLADSpec
+from netvlad_keras.layouts import LAYOUTS, Roles, Stored
+from netvlad_keras.net import NetSpec
+from netvlad_keras.spec import NetVLADSpec, keras_name
 
 __all__ = ["Stored", "WeightsError", "WeightsFile", "check", "opened", "values"]
 
@@ -41,7 +42,7 @@ class WeightsFile:
     layout: str
     entries: Mapping[str, Stored]
     lacks: frozenset[str] = frozenset()
-    spec: NetVLADSpec | None = None
+    spec: NetVLADSpec | NetSpec | None = None
 
 
 def check(arrays: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -75,8 +76,12 @@ def values(
 
 
 @contextmanager
-def opened(path: str | PathLike[str]) -> Iterator[WeightsFile]:
+def opened(path: str | PathLike[str], roles: Roles | None = None) -> Iterator[WeightsFile]:
     """Open a weights file of any of the layouts, for reading on demand.
+
+    A `.weights.h5` file numbers a layer's weights: `roles` names them by Keras
+    layer; without it, those of a NetVLAD have their names. In a model's file
+    its own spec names them.
 
     Raises `WeightsError` for a file that is none of them, and for one that
     leads out of itself (external links or storage, virtual datasets). A
@@ -88,7 +93,7 @@ def opened(path: str | PathLike[str]) -> Iterator[WeightsFile]:
             raise WeightsError("there is no such file")
         with ExitStack() as stack:
             try:
-                found = _found(*stack.enter_context(_container(path)))
+                found = _found(*stack.enter_context(_container(path)), roles)
             except WeightsError:
                 raise
             except Exception as error:  # h5py and zipfile have a dozen for broken files
@@ -99,12 +104,12 @@ def opened(path: str | PathLike[str]) -> Iterator[WeightsFile]:
         raise WeightsError(reason, error.missing, error.unexpected, error.misshapen) from error
 
 
-def _found(file: Any, config: str | None) -> WeightsFile:
+def _found(file: Any, config: str | None, roles: Roles | None) -> WeightsFile:
     for layout, sign, read in LAYOUTS:
         if sign(file):
-            entries = read(file)
-            lacks = {"input/mean"} - entries.keys() if layout == "keras 2.2" else ()
             spec = _spec(config or file.attrs.get("model_config"))
+            entries = read(file, _roles(spec) if roles is None else roles)
+            lacks = {"input/mean"} - entries.keys() if layout == "keras 2.2" else ()
             return WeightsFile(layout, entries, frozenset(lacks), spec)
     raise WeightsError(f"not a NetVLAD weights file; {_ADVICE}")
 
@@ -128,9 +133,23 @@ def _container(path: Path) -> Iterator[tuple[Any, str | None]]:
             yield file, archive.read("config.json").decode()
 
 
-def _spec(config: Any) -> NetVLADSpec | None:
+def _spec(config: Any) -> NetVLADSpec | NetSpec | None:
     """The spec in a model's config, read as JSON; no class is looked up."""
     try:
-        return NetVLADSpec.from_dict(json.loads(config)["config"]["spec"])
+        data = json.loads(config)["config"]["spec"]
+        return (NetSpec if "rows" in data else NetVLADSpec).from_dict(data)
     except (TypeError, ValueError, KeyError):
         return None
+
+
+def _roles(spec: NetVLADSpec | NetSpec | None) -> Roles:
+    """What a net's layers call the weights that are theirs; a shared one is its first reader's."""
+    if not isinstance(spec, NetSpec):
+        return {}
+    roles: dict[str, tuple[str, ...]] = {}
+    for name, _ in spec.inputs[:1]:
+        roles[f"{keras_name(name)}.mean"] = ("mean",)
+    for row in spec.rows:
+        own = (w.role for w in row.weights if w.name == f"{row.name}/{w.role}")
+        roles[keras_name(row.name)] = tuple(own)
+    return roles
