@@ -15,6 +15,7 @@ __all__ = ["main"]
 DONE, REFUSED, COULD_NOT = 0, 1, 2
 
 _FORMATS = ("h5", "keras", "savedmodel", "onnx")
+_BACK = ("mat", "tf", "hloc", "pytorch-netvlad")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _convert_parser(commands)
+    _back_parser(commands)
     inspect = _command(commands, "inspect", _inspect, "what is in a weights file")
     inspect.add_argument("file", type=Path, metavar="FILE")
     _command(commands, "sources", _sources, "the weights that can be had by name")
@@ -81,11 +83,29 @@ def _convert_parser(commands: Any) -> None:
         metavar="A,B",
         help=f"of {', '.join(_FORMATS)}, weights",
     )
+    add("--until", metavar="LAYER", help="cut the net behind a layer")
+    add("--outputs", metavar="A,B", help="cut the net: these layers are its outputs")
+    add("--merge-batchnorm", action="store_true", help="into the convolutions before them")
+    add("--with-preprocessing", action="store_true", help="put the net's averageImage into it")
+    add("--plugin", type=Path, action="append", default=[], metavar="FILE", help="custom layers "
+        "of your own, see docs/plugins.md; the file is run")  # fmt: skip
     add("--dim", type=int, metavar="D", help="keep the first D dimensions (white nets)")
     add("--opset", type=int, default=18, choices=(13, 15, 17, 18), help="of the ONNX file")
     add("--layout", default="nhwc", choices=("nhwc", "nchw"), help="of the ONNX file's input")
     add("--input-dtype", default="float32", choices=("float32", "uint8"), help="of the ONNX file")
     add("--fix-size", type=_size, metavar="HxW[xN]", help="a fixed size for the ONNX file")
+
+
+def _back_parser(commands: Any) -> None:
+    parser = _command(commands, "back", _back, "a net in the format of an older program")
+    add = parser.add_argument
+    add("--source", required=True, metavar="NAME|PATH", help="trained .keras or .h5, .mat, "
+        "TensorFlow checkpoint, .safetensors")  # fmt: skip
+    add("--to", required=True, choices=_BACK, help="MatConvNet, netvlad_tf_open, hloc, or "
+        "pytorch-NetVlad; see docs/formats.md")  # fmt: skip
+    add("--output", type=Path, required=True, metavar="PATH", help="a file; for tf a prefix")
+    add("--any-size", action="store_true", help="even if the program's own code builds other "
+        "numbers of channels, clusters or outputs")  # fmt: skip
 
 
 def _size(text: str) -> tuple[int, ...]:
@@ -99,12 +119,19 @@ def _size(text: str) -> tuple[int, ...]:
 
 
 def _convert(options: argparse.Namespace) -> dict[str, Any]:
-    from converters import report
+    from converters import plugins, report, transform
     from converters.convert import Request, convert
     from converters.sources import locate
     from converters.writers.options import WriteOptions
 
     size = options.fix_size
+    changes = []
+    if options.merge_batchnorm:
+        changes.append(transform.merge_batchnorm())
+    if options.until:
+        changes.append(transform.until(options.until))
+    if options.outputs:
+        changes.append(transform.keep_outputs(options.outputs.split(",")))
     with report.progress(quiet=options.json) as progress:
         source = locate(options.source, options.checkpoint, options.name, progress.transfer)
         request = Request(
@@ -119,6 +146,9 @@ def _convert(options: argparse.Namespace) -> dict[str, Any]:
                 size=(size[0], size[1]) if size else None,
                 batch=size[2] if size and len(size) == 3 else None,
             ),
+            changes=changes,
+            plugins=[plugins.load(path) for path in options.plugin],
+            preprocess=options.with_preprocessing,
             command=" ".join(["netvlad-convert", *sys.argv[1:]]),
         )
         folder = convert(request, progress.step)
@@ -127,6 +157,28 @@ def _convert(options: argparse.Namespace) -> dict[str, Any]:
     if not options.json:
         report.artifacts(folder, source.notice)
     return {"folder": str(folder), "notice": source.notice, **report.manifest(folder)}
+
+
+def _back(options: argparse.Namespace) -> dict[str, Any]:
+    from converters import report
+    from converters.back import back
+    from converters.sources import locate
+
+    with report.progress(quiet=options.json) as progress:
+        source = locate(options.source, progress=progress.transfer)
+        written = back(source.paths[0], options.to, options.output,
+                       any_size=options.any_size, progress=progress.step)  # fmt: skip
+    files = [str(file) for file in written.files]
+    if not options.json:
+        lines = [*files, *written.remarks, source.notice]
+        print("\n".join(filter(None, lines)))
+        print(f"read back: {written.tensors} tensors, the same bit for bit")
+    return {
+        "files": files,
+        "read_back": written.tensors,
+        "remarks": list(written.remarks),
+        "notice": source.notice,
+    }
 
 
 def _inspect(options: argparse.Namespace) -> dict[str, Any]:

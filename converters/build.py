@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from converters.checkpoint import Array
+from converters.handoff import Spec
+from netvlad_keras.graph import MatConvNetModel
 from netvlad_keras.model import NetVLADModel
 from netvlad_keras.spec import NetVLADSpec
 
@@ -18,14 +20,15 @@ __all__ = ["build"]
 _ALIGNMENT = 64
 
 
-def build(spec: NetVLADSpec, arrays: Mapping[str, Array]) -> NetVLADModel:
-    """A model with every weight assigned, by canonical name.
+def build(spec: Spec, arrays: Mapping[str, Array]) -> Any:
+    """A `NetVLADModel` or, of any other net, a `MatConvNetModel`, with every weight assigned, by canonical name.
 
     Arrays that are writable float32 in C order, as `handoff.load` gives them,
     are not copied: the model's variables live in them. Raises
     `netvlad_keras.weights.WeightsError` before anything is assigned.
     """
-    model = NetVLADModel(spec, zeros=True)
+    is_netvlad = isinstance(spec, NetVLADSpec)
+    model: Any = (NetVLADModel if is_netvlad else MatConvNetModel)(spec, zeros=True)
     model.assign({name: _lent(array) for name, array in arrays.items()})
     return model
 

@@ -8,22 +8,28 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
-from converters import children, formats, handoff, layermap, manifest, produce
+from converters import children, contract, formats, handoff, layermap, manifest, produce
 from converters.checkpoint import Array, Checkpoint
-from converters.errors import ConversionError, EnvironmentFailure, MappingError
-from converters.recognise import spec_from
+from converters.errors import ConversionError, EnvironmentFailure, LayerError, MappingError
+from converters.handoff import Spec
+from converters.net import net_from, net_weights
+from converters.plugins import Plugin
+from converters.recognise import NETVLAD_KINDS, spec_from
 from converters.sources import SourceFiles
 from converters.staging import flush, replacing
+from converters.transform import Change
 from converters.writers.options import OPSETS, WriteOptions
+from netvlad_keras.net import NetSpec
 from netvlad_keras.spec import NetVLADSpec
 
-__all__ = ["DEFAULT_FORMATS", "Request", "convert", "weights_of"]
+__all__ = ["DEFAULT_FORMATS", "Request", "convert", "spec_of", "weights_of"]
 
 DEFAULT_FORMATS = ("h5", "keras", "savedmodel", "onnx")
 
@@ -42,6 +48,9 @@ class Request:
     formats    keys of `converters.formats.ARTIFACTS`.
     dimension  crop of a whitened descriptor, or None.
     options    for the ONNX file.
+    changes    that make another net of it, in order (`converters.transform`).
+    plugins    custom kinds of layers (`converters.plugins`).
+    preprocess  the net subtracts its averageImage itself (a NetVLAD always does).
     command    as the user gave it, for the manifest.
     """
 
@@ -50,6 +59,9 @@ class Request:
     formats: Sequence[str] = DEFAULT_FORMATS
     dimension: int | None = None
     options: WriteOptions = field(default_factory=WriteOptions)
+    changes: Sequence[Change] = ()
+    plugins: Sequence[Plugin] = ()
+    preprocess: bool = False
     command: str = ""
 
     @property
@@ -59,13 +71,37 @@ class Request:
         return f"{self.source.name}{crop}"
 
 
-def weights_of(checkpoint: Checkpoint, spec: NetVLADSpec) -> dict[str, Array]:
+def spec_of(
+    checkpoint: Checkpoint, plugins: Sequence[Plugin] = (), *, preprocess: bool = False
+) -> Spec:
+    """Which net a checkpoint is: a NetVLAD, or any other that MatConvNet has.
+
+    Raises `LayerError` with every layer that cannot be carried.
+    """
+    is_matconvnet = checkpoint.origin.format == "matconvnet"
+    if not is_matconvnet or any(layer.kind in NETVLAD_KINDS for layer in checkpoint.layers):
+        try:
+            return spec_from(checkpoint)
+        except LayerError as error:
+            if not is_matconvnet:
+                raise
+            with suppress(ConversionError):  # what the NetVLAD lacks says more
+                return net_from(checkpoint, plugins, preprocess=preprocess)
+            raise error from None
+    return net_from(checkpoint, plugins, preprocess=preprocess)
+
+
+def weights_of(checkpoint: Checkpoint, spec: Spec) -> dict[str, Array]:
     """A checkpoint's tensors under the model's names and axes.
 
     Raises `MappingError` with every tensor that does not fit.
     """
+    if isinstance(spec, NetSpec):
+        return net_weights(checkpoint, spec)
     table = import_module(f"converters.maps.{checkpoint.origin.format}").TABLE
-    rules = layermap.expand(table, [("input", "input"), *spec.layers])
+    layers = [(layer.name, layer.kind, layer.params) for layer in checkpoint.layers]
+    layers = layers or [(name, kind, ()) for name, kind in spec.layers]
+    rules = layermap.expand(table, [("input", "input", ()), *layers])
     return layermap.apply(rules, checkpoint.tensors, spec.weight_shapes)
 
 
@@ -113,12 +149,14 @@ def _check(request: Request, target: Path) -> None:
 
 def _hand_over(request: Request, folder: Path, progress: Progress) -> manifest.Record:
     """Read the source, compare its files, and leave the weights where the writers find them."""
-    found: list[tuple[Checkpoint, NetVLADSpec, Mapping[str, Array]]] = []
+    found: list[tuple[Checkpoint, Spec, Mapping[str, Array]]] = []
     for path in request.source.paths:
         progress(f"read {path.name}")
         checkpoint = formats.read(path)
+        for change in request.changes:
+            checkpoint = change.apply(checkpoint)
         progress(f"map {len(checkpoint.tensors)} tensors")
-        spec = spec_from(checkpoint)
+        spec = spec_of(checkpoint, request.plugins, preprocess=request.preprocess)
         found.append((checkpoint, spec, weights_of(checkpoint, spec)))
     checkpoint, spec, arrays = found[0]
     for other, _, others in found[1:]:
@@ -129,7 +167,7 @@ def _hand_over(request: Request, folder: Path, progress: Progress) -> manifest.R
             f"a fixed size of {request.options.size} is too small",
             advice=f"this net takes images of at least {spec.minimum_size}×{spec.minimum_size}",
         )
-    transformations = _narrowed(arrays)
+    transformations = [change.words for change in request.changes] + _narrowed(arrays)
     if request.dimension:
         spec, arrays = _cropped(spec, arrays, request.dimension)
         transformations.append(
@@ -144,6 +182,7 @@ def _hand_over(request: Request, folder: Path, progress: Progress) -> manifest.R
         sources=manifest.fingerprints(checkpoint.origin.files for checkpoint, _, _ in found),
         parameters=sum(array.size for array in arrays.values()),
         transformations=tuple(transformations),
+        preprocessing=contract.published(checkpoint),
     )
 
 
@@ -176,8 +215,10 @@ def _narrowed(arrays: Mapping[str, Array]) -> list[str]:
 
 
 def _cropped(
-    spec: NetVLADSpec, arrays: Mapping[str, Array], dimension: int
+    spec: Spec, arrays: Mapping[str, Array], dimension: int
 ) -> tuple[NetVLADSpec, dict[str, Array]]:
+    if not isinstance(spec, NetVLADSpec):
+        raise ConversionError("--dim cuts a NetVLAD's descriptor; this is another net")
     try:
         cropped = spec.cropped(dimension)
     except ValueError as error:
@@ -194,12 +235,14 @@ def _write_all(
     What is written goes to the disk while the next process computes.
     """
     options = replace(request.options, metadata=manifest.metadata(record))
+    plugins = [plugin.path for plugin in request.plugins]
 
     def one(names: Sequence[str]) -> list[Future[None]]:
         paths = {name: folder / formats.ARTIFACTS[name].filename for name in names}
         log = scratch / f"{names[0]}.log"
         progress(f"build the model for {', '.join(names)}")
-        for step in children.follow(log, produce.write, paths, scratch / "weights", options):
+        work = paths, scratch / "weights", options, plugins
+        for step in children.follow(log, produce.write, *work):
             progress(step)
         flushes = [disk.submit(flush, path) for path in paths.values()]
         if "onnx" in paths:

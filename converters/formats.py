@@ -15,7 +15,7 @@ from types import ModuleType
 from converters.checkpoint import Checkpoint
 from converters.errors import EnvironmentFailure
 
-__all__ = ["ARTIFACTS", "SOURCES", "Format", "load", "read", "require"]
+__all__ = ["ARTIFACTS", "BACK", "SOURCES", "Format", "load", "read", "require"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ _SOURCES = (
     Format("matconvnet", ".mat", "converters.readers.matconvnet", "convert"),
     Format("tf_checkpoint", ".index", "converters.readers.tf_checkpoint"),
     Format("keras_h5", ".h5", "converters.readers.keras_h5"),
+    Format("hloc", ".safetensors", "converters.readers.safetensors", "convert"),
+    Format("pytorch_netvlad", ".safetensors", "converters.readers.safetensors", "convert"),
 )
 _ARTIFACTS = (
     Format("h5", "model.h5", "converters.writers.keras_h5", "keras", _KERAS),
@@ -49,13 +51,33 @@ _ARTIFACTS = (
     Format("savedmodel", "saved_model", "converters.writers.savedmodel", "keras", _KERAS),
     Format("onnx", "model.onnx", "converters.writers.onnx", "convert", (*_KERAS, "tf2onnx")),
 )
+_SAVED = "converters.writers.sources"
+_BACK = (
+    Format("mat", ".mat", f"{_SAVED}.matconvnet"),
+    Format("tf", "", f"{_SAVED}.netvlad_tf", "keras", ("tensorflow",)),
+    Format("hloc", ".safetensors", f"{_SAVED}.hloc_safetensors", "convert", ("safetensors",)),
+    Format(
+        "pytorch-netvlad",
+        ".safetensors",
+        f"{_SAVED}.pytorch_netvlad_safetensors",
+        "convert",
+        ("safetensors",),
+    ),
+)
 
-_ENDINGS = {".mat": "matconvnet", ".h5": "keras_h5", ".keras": "keras_h5"}
+_ENDINGS = {
+    ".mat": "matconvnet",
+    ".h5": "keras_h5",
+    ".keras": "keras_h5",
+    ".safetensors": "hloc",  # or pytorch_netvlad: one reader, which tells them apart
+}
 
 #: What can be read, by name.
 SOURCES = {format.name: format for format in _SOURCES}
 #: What can be written, by name.
 ARTIFACTS = {format.name: format for format in _ARTIFACTS}
+#: Formats of sources that can be written, by name.
+BACK = {format.name: format for format in _BACK}
 
 
 def read(path: Path) -> Checkpoint:

@@ -14,10 +14,16 @@ from typing import BinaryIO
 import numpy as np
 
 from converters.checkpoint import Array
+from netvlad_keras.net import NetSpec
 from netvlad_keras.spec import NetVLADSpec
 
-__all__ = ["load", "save"]
+__all__ = ["Spec", "load", "save"]
 
+Spec = NetVLADSpec | NetSpec
+_SPECS: Mapping[str, type[NetVLADSpec] | type[NetSpec]] = {
+    "NetVLADSpec": NetVLADSpec,
+    "NetSpec": NetSpec,
+}
 _INDEX = "index.json"
 #: Bytes that are copied and written at a time.
 _CHUNK = 1 << 22
@@ -25,7 +31,7 @@ _CHUNK = 1 << 22
 _LINE = 16
 
 
-def save(folder: Path, spec: NetVLADSpec, arrays: Mapping[str, Array]) -> None:
+def save(folder: Path, spec: Spec, arrays: Mapping[str, Array]) -> None:
     """Write `arrays`, as float32, and the spec into an empty folder."""
     folder.mkdir()
     files = {}
@@ -33,10 +39,10 @@ def save(folder: Path, spec: NetVLADSpec, arrays: Mapping[str, Array]) -> None:
         files[name] = f"{number}.npy"
         with (folder / files[name]).open("wb") as file:
             _write(array, file)
-    (folder / _INDEX).write_text(json.dumps({"spec": spec.to_dict(), "files": files}))
+    (folder / _INDEX).write_text(json.dumps({"kind": type(spec).__name__, "spec": spec.to_dict(), "files": files}))
 
 
-def load(folder: Path) -> tuple[NetVLADSpec, dict[str, Array]]:
+def load(folder: Path) -> tuple[Spec, dict[str, Array]]:
     """Read back what `save` wrote.
 
     The arrays are maps of their files, aligned to 64 bytes. They can be
@@ -47,7 +53,7 @@ def load(folder: Path) -> tuple[NetVLADSpec, dict[str, Array]]:
         name: np.load(folder / file, mmap_mode="c", allow_pickle=False)
         for name, file in index["files"].items()
     }
-    return NetVLADSpec.from_dict(index["spec"]), arrays
+    return _SPECS[index["kind"]].from_dict(index["spec"]), arrays
 
 
 def _write(array: Array, file: BinaryIO) -> None:

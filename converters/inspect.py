@@ -37,6 +37,7 @@ def describe(path: Path) -> dict[str, Any]:
                 "inputs": list(layer.inputs),
                 "tensors": list(layer.params),
                 "options": {key: _plain(value) for key, value in layer.options.items()},
+                **({"output": layer.output} if layer.output else {}),
             }
             for layer in checkpoint.layers
         ],

@@ -8,7 +8,7 @@ shape, and reports all misfits in one `MappingError`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import einops
@@ -17,7 +17,7 @@ import numpy as np
 from converters.checkpoint import Array
 from converters.errors import MappingError
 
-__all__ = ["Rule", "apply", "expand"]
+__all__ = ["Rule", "apply", "carried", "expand"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,40 @@ class Rule:
 
 
 def expand(
-    table: Mapping[str, tuple[Rule, ...]], layers: Iterable[tuple[str, str]]
+    table: Mapping[str, tuple[Rule, ...]], layers: Iterable[tuple[str, str, Sequence[str]]]
 ) -> tuple[Rule, ...]:
-    """Write out a table of rules for (name, kind) pairs, `{name}` standing for the name.
+    """Write out a table of rules for (name, kind, tensors) of each layer.
 
-    The table is looked up by the layer's name and then by its kind; a layer
-    without rows has no weights.
+    `{name}` stands for the layer's name, `{0}` for its first tensor; of one
+    that the layer does not have there is no rule. The table is looked up by the
+    layer's name and then by its kind; a layer without rows has no weights.
     """
     return tuple(
-        replace(rule, source=rule.source.format(name=name), target=rule.target.format(name=name))
-        for name, kind in layers
+        written
+        for name, kind, tensors in layers
         for rule in table.get(name, table.get(kind, ()))
+        if (written := _written(rule, name, tensors))
     )
+
+
+def _written(rule: Rule, name: str, tensors: Sequence[str]) -> Rule | None:
+    try:
+        source = rule.source.format(*tensors, name=name)
+    except IndexError:
+        return None
+    return replace(rule, source=source, target=rule.target.format(name=name))
+
+
+def carried(rule: Rule, tensor: Array) -> Array:
+    """What a rule makes of a tensor, a view where the notation allows it.
+
+    Raises `ValueError` for a tensor that the rule's notation does not fit.
+    """
+    try:
+        return _carry(rule, tensor)
+    except (einops.EinopsError, IndexError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(f"{rule.source} has shape {tensor.shape}: {reason}") from error
 
 
 def apply(
@@ -98,10 +120,9 @@ def _fill(
     misfits: dict[str, str],
 ) -> None:
     try:
-        value = _carry(rule, tensor)
-    except (einops.EinopsError, IndexError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        misfits[rule.target] = f"{rule.source} has shape {tensor.shape}: {reason}"
+        value = carried(rule, tensor)
+    except ValueError as error:
+        misfits[rule.target] = str(error)
         return
     if value.shape != tuple(shape):
         misfits[rule.target] = (

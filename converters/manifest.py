@@ -7,15 +7,16 @@ import json
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata as distributions
 from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from converters import formats
+from converters import contract, formats
 from converters.checkpoint import Origin
+from converters.handoff import Spec
 from netvlad_keras.spec import NetVLADSpec
 
 if TYPE_CHECKING:
@@ -47,14 +48,16 @@ class Record:
 
     sources          path -> sha256, size in bytes.
     transformations  what makes the artifacts differ from the source, in words.
+    preprocessing    `meta.normalization` as the source has it.
     """
 
     request: Request
-    spec: NetVLADSpec
+    spec: Spec
     origins: tuple[Origin, ...]
     sources: dict[Path, tuple[str, int]]
     parameters: int
     transformations: tuple[str, ...]
+    preprocessing: dict[str, Any] = field(default_factory=dict)
 
 
 def fingerprints(files: Iterable[tuple[Path, ...]]) -> dict[Path, tuple[str, int]]:
@@ -68,9 +71,9 @@ def metadata(record: Record) -> dict[str, str]:
     return {
         "name": record.request.name,
         "spec": json.dumps(record.spec.to_dict()),
-        "input": json.dumps(_input(record)),
-        "output": json.dumps(_output(record)),
-        "preprocessing": "none but decoding to RGB, 0 to 255: the mean is subtracted inside",
+        "inputs": json.dumps(contract.inputs(record.spec)),
+        "outputs": json.dumps(contract.outputs(record.spec)),
+        "preprocessing": contract.preprocessing(record.spec),
         "minimum_size": str(record.spec.minimum_size),
         "source": source.name,
         "source_sha256": json.dumps(
@@ -99,8 +102,9 @@ def write(folder: Path, target: Path, record: Record) -> None:
         "spec": record.spec.to_dict(),
         "layers": [name for name, _ in record.spec.layers],
         "parameters": record.parameters,
-        "input": _input(record),
-        "output": _output(record),
+        "inputs": contract.inputs(record.spec),
+        "outputs": contract.outputs(record.spec),
+        "preprocessing": record.preprocessing,
         "transformations": list(record.transformations),
         "onnx": _onnx(record),
         "versions": _versions(),
@@ -110,28 +114,6 @@ def write(folder: Path, target: Path, record: Record) -> None:
     (folder / "MODEL_CARD.md").write_text(_card(record), encoding="utf-8")
     contents["files"] = _files(folder)
     (folder / FILENAME).write_text(json.dumps(contents, indent=2, ensure_ascii=False) + "\n")
-
-
-def _input(record: Record) -> dict[str, Any]:
-    smallest = record.spec.minimum_size
-    return {
-        "name": "image",
-        "shape": ["batch", "height", "width", 3],
-        "dtype": "float32",
-        "colours": "RGB",
-        "range": [0, 255],
-        "minimum_height": smallest,
-        "minimum_width": smallest,
-    }
-
-
-def _output(record: Record) -> dict[str, Any]:
-    return {
-        "name": "descriptor",
-        "shape": ["batch", record.spec.dimension],
-        "dtype": "float32",
-        "norm": 1,
-    }
 
 
 def _onnx(record: Record) -> dict[str, Any]:
@@ -183,30 +165,73 @@ def _versions() -> dict[str, str]:
 
 def _card(record: Record) -> str:
     source = record.request.source
-    spec = record.spec
+    common = {
+        "name": record.request.name,
+        "notice": f"> **{source.notice[0].upper()}{source.notice[1:]}.**\n\n"
+        if source.notice
+        else "",
+        "net": record.spec.name or source.name,
+        "parameters": f"{record.parameters:,}",
+        "megabytes": f"{4 * record.parameters / 1e6:.0f}",
+        "minimum": record.spec.minimum_size,
+        "transformations": "".join(f"- {line}\n" for line in record.transformations)
+        or "- none\n",
+        "sources": "".join(
+            f"- `{path.name}`, {size:,} bytes, sha256 `{sha256}`\n"
+            for path, (sha256, size) in record.sources.items()
+        ),
+        "licence": source.licence,
+        "citation": source.citation,
+    }
+    if isinstance(record.spec, NetVLADSpec):
+        return _filled("model_card.md", {**common, **_descriptor(record.spec)})
+    return _filled("net_card.md", {**common, **_net(record)})
+
+
+def _filled(template: str, values: dict[str, Any]) -> str:
+    text = resources.files("converters").joinpath(f"data/{template}").read_text("utf-8")
+    return Template(text).substitute(values)
+
+
+def _descriptor(spec: NetVLADSpec) -> dict[str, Any]:
     crop = (
         "Descriptors may be cut to their first D dimensions and L2-normalised again."
         if spec.whitening
         else "Descriptors must not be cut: without whitening their order carries no meaning."
     )
-    text = resources.files("converters").joinpath("data/model_card.md").read_text("utf-8")
-    return Template(text).substitute(
-        name=record.request.name,
-        notice=f"> **{source.notice[0].upper()}{source.notice[1:]}.**\n\n" if source.notice else "",
-        net=spec.name,
-        parameters=f"{record.parameters:,}",
-        megabytes=f"{4 * record.parameters / 1e6:.0f}",
-        minimum=spec.minimum_size,
-        dimension=spec.dimension,
-        crop=crop,
-        transformations="".join(f"- {line}\n" for line in record.transformations) or "- none\n",
-        sources="".join(
-            f"- `{path.name}`, {size:,} bytes, sha256 `{sha256}`\n"
-            for path, (sha256, size) in record.sources.items()
+    return {"dimension": spec.dimension, "crop": crop}
+
+
+def _net(record: Record) -> dict[str, Any]:
+    """Of any other net: nothing that its file does not say."""
+    spec = record.spec
+    inputs = [(e["name"], e["shape"][-1]) for e in contract.inputs(spec)]
+    names = [name for _, name in spec.outputs]
+    arrays = ", ".join(f'"{name}": {_variable(name)}' for name, _ in inputs)
+    said = record.preprocessing
+    return {
+        "layers": len(spec.layers),
+        "inputs": "".join(
+            f"- **Input** `{name}`: [batch, height, width, {channels}], float32.\n"
+            for name, channels in inputs
         ),
-        licence=source.licence,
-        citation=source.citation,
-    )
+        "outputs": "".join(f"- **Output** `{name}`.\n" for name in names),
+        "zeros": "\n".join(
+            f"{_variable(name)} = np.zeros((1, {spec.minimum_size}, {spec.minimum_size}, "
+            f"{channels}), np.float32)"
+            for name, channels in inputs
+        ),
+        "feeds": f"{{{arrays}}}",
+        "fetches": json.dumps(names),
+        "preprocessing": "".join(f"- {key}: {value}\n" for key, value in said.items())
+        or "- The file says nothing of it.\n",
+        "inside": contract.preprocessing(spec),
+    }
+
+
+def _variable(name: str) -> str:
+    found = "".join(c if c.isalnum() else "_" for c in name)
+    return found if found.isidentifier() else f"x_{found}"
 
 
 def _sha256(path: Path) -> str:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from converters import formats, handoff
+from converters import formats, handoff, plugins
 from converters.writers.options import WriteOptions
 
 __all__ = ["check_onnx", "write"]
 
 
-def write(paths: Mapping[str, Path], weights: Path, options: WriteOptions) -> Iterator[str]:
+def write(
+    paths: Mapping[str, Path], weights: Path, options: WriteOptions, files: Sequence[Path] = ()
+) -> Iterator[str]:
     """Write formats (name -> path) of the net whose weights `handoff.save` left in a folder.
 
-    Yields what is about to be done, in words.
+    `files` are plugins. Yields what is about to be done, in words.
     """
+    for file in files:
+        for kind, factory in plugins.load(file).keras.items():
+            import_module("netvlad_keras.graph").register(kind, factory)
     writers = {name: formats.load(formats.ARTIFACTS[name]) for name in paths}
     model = import_module("converters.build").build(*handoff.load(weights))
     for name, path in paths.items():

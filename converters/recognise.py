@@ -7,20 +7,22 @@ from dataclasses import replace
 
 import numpy as np
 
+from converters import recognise_weights
 from converters.checkpoint import MEAN, Array, Checkpoint, Layer
-from converters.errors import ConversionError, LayerError
+from converters.errors import LayerError
 from netvlad_keras.spec import NetVLADSpec
-from netvlad_keras.trunks import VD16, Row, Trunk
+from netvlad_keras.trunks import Row, Trunk
 
-__all__ = ["spec_from"]
+__all__ = ["NETVLAD_KINDS", "spec_from"]
 
-_TF = "vgg16_netvlad_pca/"
 _POOLINGS = {
     "layerVLAD": "vlad",
     "layerVLADv2": "vladv2",
     "layerTotalMaxPool": "max",
     "layerTotalAvgPool": "avg",
 }
+#: Layers that only a NetVLAD has.
+NETVLAD_KINDS = frozenset((*_POOLINGS, "layerWholeL2Normalize"))
 
 
 def spec_from(checkpoint: Checkpoint) -> NetVLADSpec:
@@ -56,7 +58,7 @@ def _from_layers(checkpoint: Checkpoint) -> NetVLADSpec:
             intranorm="vlad:intranorm" in layers,
             clusters=assignment.shape[-1] if core.params else 0,
             whitening=whitening,
-            mean=_mean(checkpoint.tensors.get(MEAN)),
+            mean=recognise_weights.mean_of(checkpoint.tensors.get(MEAN)),
         )
     except ValueError as error:
         raise _refused(checkpoint, {core.name: str(error)}) from error
@@ -135,69 +137,13 @@ def _compare(checkpoint: Checkpoint, spec: NetVLADSpec) -> None:
                 )
 
 
-def _from_variables(checkpoint: Checkpoint) -> NetVLADSpec:
-    """netvlad_tf_open holds VGG-16 with NetVLAD and no layer list; the sizes tell the rest."""
-    tensors = {name.removeprefix(_TF): tensor for name, tensor in checkpoint.tensors.items()}
-    if "cluster_centers" not in tensors or "assignment/kernel" not in tensors:
-        raise ConversionError(
-            f"{checkpoint.origin.path}: no {_TF}cluster_centers among its {len(tensors)} variables",
-            advice="only checkpoints with netvlad_tf_open's variable names are known",
-        )
-    return _sized(checkpoint, tensors, tensors["assignment/kernel"], "average_rgb")
-
-
-def _from_record(checkpoint: Checkpoint) -> NetVLADSpec:
-    """Our own files record their spec; the first Keras port is VGG-16 with NetVLAD."""
-    if "spec" in checkpoint.preprocessing:
-        recorded = NetVLADSpec.from_dict(checkpoint.preprocessing["spec"])
-        return replace(recorded, mean=_mean(checkpoint.tensors.get("input/mean")))
-    assignment = checkpoint.tensors.get("vlad:core/assignment")
-    if assignment is None:
-        raise ConversionError(
-            f"{checkpoint.origin.path}: records no spec, and has no vlad:core/assignment",
-            advice="give the .keras or .h5 file of the whole model",
-        )
-    return _sized(checkpoint, checkpoint.tensors, assignment, "input/mean")
-
-
-def _sized(
-    checkpoint: Checkpoint, tensors: Mapping[str, Array], assignment: Array, mean: str
-) -> NetVLADSpec:
-    """VGG-16 and NetVLAD with the widths of these tensors."""
-    absent = [
-        row.name for row in VD16 if row.kind == "conv" and f"{row.name}/kernel" not in tensors
-    ]
-    if absent:
-        raise ConversionError(f"{checkpoint.origin.path}: no kernel for {', '.join(absent)}")
-    trunk = tuple(
-        replace(row, width=tensors[f"{row.name}/kernel"].shape[-1]) if row.kind == "conv" else row
-        for row in VD16
-    )
-    whitening = tensors.get("WPCA/kernel")
-    return NetVLADSpec(
-        trunk=trunk,
-        clusters=assignment.shape[-1],
-        whitening=0 if whitening is None else whitening.shape[-1],
-        mean=_mean(tensors.get(mean)),
-    )
-
-
 _RECOGNISERS: dict[str, Callable[[Checkpoint], NetVLADSpec]] = {
     "matconvnet": _from_layers,
-    "tf_checkpoint": _from_variables,
-    "keras_h5": _from_record,
+    "tf_checkpoint": recognise_weights.from_variables,
+    "keras_h5": recognise_weights.from_record,
+    "hloc": recognise_weights.from_modules,
+    "pytorch_netvlad": recognise_weights.from_modules,
 }
-
-
-def _mean(image: Array | None) -> tuple[float, float, float]:
-    """The first pixel of an average image, as NetVLAD takes it."""
-    if image is None or image.shape[-1] != 3:
-        raise ConversionError(
-            "the net has no mean of three colours (meta.normalization.averageImage)",
-            advice="NetVLAD's own files have one; this file was cut or is another net",
-        )
-    red, green, blue = np.reshape(image, (-1, 3))[0]
-    return float(red), float(green), float(blue)
 
 
 def _refused(checkpoint: Checkpoint, faults: dict[str, str]) -> LayerError:

@@ -21,33 +21,56 @@ Array = NDArray[Any]
 _TURNS = {(0, 3, 1, 2): "NCHW", (0, 2, 3, 1): "NHWC"}
 
 
-def name_values(graph: Any, scopes: Mapping[str, str], layout: str) -> dict[str, str]:
+def name_values(
+    graph: Any,
+    scopes: Mapping[str, str],
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+) -> dict[str, tuple[str, str]]:
     """Name each layer's output after the layer, and everything inside after it too.
 
-    `scopes` maps a TensorFlow scope to the source's layer name. Nodes are put
-    into one order, whatever order tf2onnx left them in. Returns how each
-    layer's value lies in memory, `NHWC` or `NCHW` (of no meaning behind the
+    `scopes` maps a TensorFlow scope to the source's layer name, `inputs` a
+    graph's input to how it lies, `outputs` a layer to the graph's output that
+    it makes, which keeps its name. Nodes are put into one order, whatever order
+    tf2onnx left them in. Returns for each layer the value that is its output,
+    and how that lies in memory, `NHWC` or `NCHW` (of no meaning behind the
     trunk). Raises `ConversionError` if a layer's value is not in the graph.
     """
     _sort(graph)
-    found = _layouts(graph, layout.upper())
+    found = _layouts(graph, inputs)
     owners = [_owner(node.name, scopes) for node in graph.node]
     last: dict[str, str] = {}
     for node, layer in zip(graph.node, owners, strict=True):
         if layer and not _is_inserted(node):
             last[layer] = node.output[0]
+    last |= _ends(graph, owners, last, outputs)
     if missing := [layer for layer in scopes.values() if layer not in last]:
         raise ConversionError(f"the ONNX graph has lost the layers {', '.join(missing)}")
     _name_nodes(graph, owners)
-    outputs = {value.name for value in graph.output}
-    names = {value: layer for layer, value in last.items()}
+    names = {name: name for name in outputs.values()}
+    for layer, value in last.items():
+        names.setdefault(value, f"{layer}:inner" if layer in outputs.values() else layer)
     for node in graph.node:
         for index, value in enumerate(node.output):
             names.setdefault(value, f"{node.name}:{index}" if index else node.name)
     for node in graph.node:
-        node.input[:] = [name if name in outputs else names.get(name, name) for name in node.input]
-        node.output[:] = [name if name in outputs else names[name] for name in node.output]
-    return {layer: found[last[layer]] for layer in scopes.values()}
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+    return {layer: (names[last[layer]], found[last[layer]]) for layer in scopes.values()}
+
+
+def _ends(
+    graph: Any, owners: Sequence[str], last: Mapping[str, str], outputs: Mapping[str, str]
+) -> dict[str, str]:
+    """Layers whose value is the graph's output itself: no layer reads it before it is turned."""
+    read = {
+        name for node, owner in zip(graph.node, owners, strict=True) if owner for name in node.input
+    }
+    return {
+        layer: output
+        for layer, output in outputs.items()
+        if layer not in last or last[layer] not in read
+    }
 
 
 def _sort(graph: Any) -> None:
@@ -72,23 +95,40 @@ def _sort(graph: Any) -> None:
 def _owner(node_name: str, scopes: Mapping[str, str]) -> str:
     """The layer whose scope, `conv1_1_1` for its second trace, a node stands in."""
     scope = node_name.split("/", 1)[0] if "/" in node_name else ""
-    return scopes.get(re.sub(r"_\d+$", "", scope)) or scopes.get(scope, "")
+    return scopes.get(scope) or scopes.get(re.sub(r"_\d+$", "", scope), "")
+
+
+#: How tf2onnx names a node of its own.
+_INSERTED = re.compile(r"__\d+$")
+#: Nodes that ONNX defines on N×C×H×W.
+_WINDOWS = frozenset(
+    {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"}
+)
+#: What tf2onnx makes a transposition of.
+_TURNING = frozenset({"Transpose", "Reshape", "Shape", "Gather"})
 
 
 def _is_inserted(node: Any) -> bool:
-    """A transposition of tf2onnx's own, named after the layer whose input it turns."""
-    return node.op_type == "Transpose" and re.search(r"__\d+$", node.name) is not None
+    """A transposition of tf2onnx's own, named after the layer whose input it turns.
+
+    One of a single channel is a Reshape, and the nodes that find its shape.
+    """
+    return node.op_type in _TURNING and _INSERTED.search(node.name) is not None
 
 
-def _layouts(graph: Any, layout: str) -> dict[str, str]:
-    """How each value lies in memory, followed from the input through the transpositions."""
-    found = {"image": layout}
+def _layouts(graph: Any, inputs: Mapping[str, str]) -> dict[str, str]:
+    """How each value lies in memory, followed from the inputs through what turns it."""
+    found = dict(inputs)
     for node in graph.node:
         known = next((found[name] for name in node.input if name in found), None)
+        if node.op_type in _WINDOWS:
+            known = "NCHW"
         if known is None:
             continue
         if node.op_type == "Transpose":
             known = _TURNS.get(tuple(_attribute(node, "perm")), known)
+        elif node.op_type == "Reshape" and _INSERTED.search(node.name):
+            known = {"NCHW": "NHWC", "NHWC": "NCHW"}.get(known, known)
         found.update(dict.fromkeys(node.output, known))
     return found
 

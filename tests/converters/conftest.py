@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from netvlad_keras.net import NetSpec
+from netvlad_keras.spec import NetVLADSpec, keras_name
 
 Array = NDArray[Any]
 Layers = dict[str, Array]
@@ -82,3 +86,26 @@ CAPTURES: dict[str, Callable[[Path, Array], Layers]] = {
 def captures() -> dict[str, Callable[[Path, Array], Layers]]:
     """What captures the layers of each artifact, by file name: `(path, images) -> layers`."""
     return CAPTURES
+
+
+def save_keras(path: Path, spec: NetVLADSpec | NetSpec, weights: Mapping[str, Array]) -> None:
+    """A `.h5` file as `model.save` writes it, without Keras."""
+    layers: dict[str, list[str]] = {}
+    for name in weights:
+        layers.setdefault(keras_name(name.rpartition("/")[0]), []).append(name)
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps({"config": {"spec": spec.to_dict()}})
+        root = file.create_group("model_weights")
+        root.attrs["layer_names"] = np.array(list(layers), "S")
+        for layer, names in layers.items():
+            group = root.create_group(layer)
+            paths = [f"{layer}/{name.rpartition('/')[2]}" for name in names]
+            group.attrs["weight_names"] = np.array(paths, "S")
+            for stored, name in zip(paths, names, strict=True):
+                group[stored] = np.asarray(weights[name])
+
+
+@pytest.fixture(scope="session")
+def keras_file() -> Callable[..., None]:
+    """What writes a Keras file: `(path, spec, weights by canonical name)`."""
+    return save_keras

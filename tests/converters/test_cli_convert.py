@@ -33,7 +33,7 @@ def test_json_is_all_that_is_printed(
     assert said.err == ""
     found = json.loads(said.out)
     assert found["folder"] == str(tmp_path / "other_dim7")
-    assert found["output"]["shape"] == ["batch", 7]
+    assert found["outputs"][0]["shape"] == ["batch", 7]
 
 
 @pytest.mark.parametrize(

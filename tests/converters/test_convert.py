@@ -83,8 +83,8 @@ def test_the_manifest_names_what_was_made_from_what(mini_artifacts: Path, mini_m
     assert origin["sha256"] == hashlib.sha256(mini_mat.read_bytes()).hexdigest()
     assert origin["format"] == "matconvnet"
     assert manifest["layers"][29:31] == ["preL2", "vlad:core"]
-    assert manifest["input"]["minimum_height"] == 16
-    assert manifest["output"]["shape"] == ["batch", 16]
+    assert manifest["inputs"][0]["minimum_height"] == 16
+    assert manifest["outputs"][0]["shape"] == ["batch", 16]
     assert manifest["parameters"] == 21_135
     assert manifest["transformations"] == []
     assert {"tensorflow", "tensorflow-cpu"} & set(manifest["versions"])

@@ -65,5 +65,15 @@ def test_a_part_that_is_not_there_is_a_misfit() -> None:
 
 def test_a_table_is_read_by_name_before_kind() -> None:
     table = {"conv": (Rule("{name}/w", "{name}/kernel"),), "last": (Rule("{name}/z", "z"),)}
-    layers = [("one", "conv"), ("two", "relu"), ("last", "conv")]
+    layers = [("one", "conv", ()), ("two", "relu", ()), ("last", "conv", ())]
     assert expand(table, layers) == (Rule("one/w", "one/kernel"), Rule("last/z", "z"))
+
+
+def test_a_tensor_is_named_by_its_place_and_may_be_absent() -> None:
+    table = {"conv": (Rule("{0}", "{name}/kernel"), Rule("{1}", "{name}/bias"))}
+    layers = [("one", "conv", ("f", "b")), ("two", "conv", ("f",))]
+    assert expand(table, layers) == (
+        Rule("f", "one/kernel"),
+        Rule("b", "one/bias"),
+        Rule("f", "two/kernel"),
+    )

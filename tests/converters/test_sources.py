@@ -201,6 +201,7 @@ def test_mini_is_made_once_checked_and_made_again_alike(cache: Path, tmp_path: P
         "mini.mat",
         "mini.index",
         "mini.data-00000-of-00001",
+        "mini.meta",
         "contents.json",
     }
     written = mat.stat().st_mtime_ns

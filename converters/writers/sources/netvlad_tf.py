@@ -1,8 +1,8 @@
 """A TensorFlow checkpoint with the variable names of netvlad_tf_open (uzh-rpg).
 
 A TF1 Saver's V2 bundle, `<prefix>.index` and `<prefix>.data-00000-of-00001`,
-without the graph. netvlad_tf_open's graph is VGG-16 with NetVLAD and an
-optional whitening; other nets have no names there and are refused.
+and `<prefix>.meta` with the graph of its `nets.py`. That is VGG-16 with
+NetVLAD and a whitening; other nets have no names there and are refused.
 """
 
 from __future__ import annotations
@@ -16,21 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from converters.checkpoint import MEAN, Array, Checkpoint
-from converters.errors import LayerError
+from converters.writers.sources import vgg16_netvlad
+from converters.writers.sources.netvlad_tf_graph import SCOPE, meta_graph
+from converters.writers.sources.vgg16_netvlad import CONVOLUTIONS, PROGRAMS
 
 __all__ = ["files", "write"]
 
-_SCOPE = "vgg16_netvlad_pca"
-_TRUNK = (
-    *("conv1_1", "relu1_1", "conv1_2", "pool1", "relu1_2"),
-    *("conv2_1", "relu2_1", "conv2_2", "pool2", "relu2_2"),
-    *("conv3_1", "relu3_1", "conv3_2", "relu3_2", "conv3_3", "pool3", "relu3_3"),
-    *("conv4_1", "relu4_1", "conv4_2", "relu4_2", "conv4_3", "pool4", "relu4_3"),
-    *("conv5_1", "relu5_1", "conv5_2", "relu5_2", "conv5_3"),
-)
-_NETVLAD = ("preL2", "vlad:core", "vlad:intranorm", "postL2")
-_WHITENING = ("WPCA", "finalL2")
-_SUFFIXES = (".data-00000-of-00001", ".index")
+_SUFFIXES = (".data-00000-of-00001", ".meta", ".index")
 
 
 def files(prefix: Path) -> tuple[Path, ...]:
@@ -42,10 +34,11 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     """Write `checkpoint` under the prefix `path`; the same one gives the same bytes.
 
     The index is put in its place last, so a checkpoint with an index is whole.
-    Raises `LayerError` for a net that is not netvlad_tf_open's, `OSError` where
-    the files cannot be written.
+    Sizes are the net's own, whatever `nets.py` builds. Raises `LayerError` for
+    a net that is not netvlad_tf_open's, `OSError` where the files cannot be
+    written.
     """
-    _check(checkpoint, path)
+    vgg16_netvlad.refuse(checkpoint, path, PROGRAMS["tf"])
     variables = _variables(checkpoint.tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -59,28 +52,10 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
             )
         except tf.errors.OpError as error:
             raise OSError(f"{path}: {error.message}") from error
-        data, index = files(path)
-        index.unlink(missing_ok=True)
-        for source, target in zip(files(new), (data, index), strict=True):
+        files(new)[1].write_bytes(meta_graph({n: array.shape for n, array in variables.items()}))
+        files(path)[-1].unlink(missing_ok=True)
+        for source, target in zip(files(new), files(path), strict=True):
             source.replace(target)
-
-
-def _check(checkpoint: Checkpoint, path: Path) -> None:
-    """netvlad_tf_open's code has one order of layers; its variables could not say another."""
-    whole = _TRUNK + _NETVLAD + _WHITENING
-    allowed = (whole, whole[: -len(_WHITENING)])
-    found = tuple(layer.name for layer in checkpoint.layers)
-    faults = {name: "netvlad_tf_open's net lacks it" for name in found if name not in whole}
-    faults |= {name: "this net lacks it" for name in allowed[1] if name not in found}
-    faults |= {
-        name.split("/")[0]: f"netvlad_tf_open has no variable for {name}"
-        for name in checkpoint.tensors
-        if name not in _VARIABLES
-    }
-    if not faults and found not in allowed:
-        faults = {"(net)": "the layers stand in another order than netvlad_tf_open's"}
-    if faults:
-        raise LayerError(path, faults, advice="write this net as a .mat file")
 
 
 def _lent(array: Array) -> Any:
@@ -90,7 +65,7 @@ def _lent(array: Array) -> Any:
 
 def _variables(tensors: Mapping[str, Array]) -> dict[str, Array]:
     return {
-        f"{_SCOPE}/{_VARIABLES[name]}": tensor[_VIEWS.get(name, ...)]
+        f"{SCOPE}/{_VARIABLES[name]}": tensor[_VIEWS.get(name, ...)]
         for name, tensor in tensors.items()
     }
 
@@ -100,8 +75,7 @@ _VARIABLES = {
     MEAN: "average_rgb",
     **{
         f"{layer}/weights/{n}": f"{layer}/{weight}"
-        for layer in (*_TRUNK, "WPCA")
-        if layer.startswith("conv") or layer == "WPCA"
+        for layer in (*CONVOLUTIONS, "WPCA")
         for n, weight in enumerate(("kernel", "bias"))
     },
     "vlad:core/weights/0": "assignment/kernel",

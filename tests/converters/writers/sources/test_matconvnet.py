@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from converters.checkpoint import Checkpoint, Layer
+from converters.checkpoint import Checkpoint, Layer, Origin
 from converters.errors import LayerError
 from converters.mini import SPEC, mini, seeded
 from converters.readers import matconvnet as reader
@@ -41,15 +41,37 @@ def _plain(value: Any) -> Any:
 # --- what is refused ------------------------------------------------------------------------
 
 
-def test_unknown_layers_are_all_named_and_nothing_is_written(tmp_path: Path) -> None:
-    net = mini()
-    strange = [Layer("sum", "dagnn.Sum", ("a", "b")), Layer("up", "convt", ("sum",))]
+def _branching(net: Checkpoint) -> Checkpoint:
+    more = Layer("sum", "sum", ("finalL2", "finalL2"))
+    return replace(net, layers=(*net.layers[-2:], more))
+
+
+def _half(net: Checkpoint) -> Checkpoint:
+    tensors = {name: tensor.astype(np.float16) for name, tensor in net.tensors.items()}
+    return replace(net, layers=net.layers[:2], tensors=tensors)
+
+
+@pytest.mark.parametrize(
+    ("net", "faults"),
+    [
+        (
+            _branching(mini()),
+            {"finalL2": "there is no way to write a layerWholeL2Normalize outside a chain"},
+        ),
+        (
+            _half(mini()),
+            {"conv1_1": "conv1_1/weights/0 has half precision, which MATLAB lacks"},
+        ),
+        (replace(mini(), layers=()), {"(net)": "holds weights alone, no layers"}),
+    ],
+    ids=["class in a DagNN", "half", "weights alone"],
+)
+def test_what_matlab_cannot_say_is_refused_and_nothing_is_written(
+    tmp_path: Path, net: Checkpoint, faults: dict[str, str]
+) -> None:
     with pytest.raises(LayerError) as caught:
-        matconvnet.write(replace(net, layers=(*net.layers, *strange)), tmp_path / "net.mat")
-    assert caught.value.faults == {
-        "sum": "there is no way to write a dagnn.Sum",
-        "up": "there is no way to write a convt",
-    }
+        matconvnet.write(net, tmp_path / "net.mat")
+    assert caught.value.faults == faults
     assert list(tmp_path.iterdir()) == []
 
 
@@ -209,5 +231,96 @@ def test_reference_nets_survive_the_way_there_and_back(
     shared_data: Path, tmp_path: Path, name: str
 ) -> None:
     net = reader.read(shared_data / "fixtures" / name)
+    matconvnet.write(net, tmp_path / "net.mat")
+    _same(reader.read(tmp_path / "net.mat"), net)
+
+
+# --- nets of every kind ---------------------------------------------------------------------
+
+PAD = (1, 0, 2, 1)
+#: name -> (kind, settings, shapes of the weights)
+CHAIN: dict[str, tuple[str, dict[str, Any], tuple[tuple[int, ...], ...]]] = {
+    "c": ("conv", {"pad": PAD, "stride": (2, 1), "dilate": (1, 2)}, ((3, 2, 4, 6), (6,))),
+    "unbiased": ("conv", {"pad": PAD, "stride": (1, 1), "dilate": (1, 1)}, ((1, 1, 3, 1),)),
+    "up": ("convt", {"crop": PAD, "upsample": (2, 3), "numGroups": 2}, ((4, 4, 2, 6), (4,))),
+    "bn": ("bnorm", {"epsilon": 1e-4}, ((6,), (6,), (6, 2))),
+    "pool": ("pool", {"method": "avg", "pool": (3, 2), "stride": (2, 2), "pad": PAD}, ()),
+    "relu": ("relu", {"leak": 0.2}, ()),
+    "lrn": ("normalize", {"param": (5, 1, 2e-5, 0.75)}, ()),
+    "sn": ("spnorm", {"param": (2, 2, 10, 0.75)}, ()),
+    "no": ("normoffset", {"param": (1, 0.5)}, ()),
+    "drop": ("dropout", {"rate": 0.25}, ()),
+    "sigma": ("sigmoid", {}, ()),
+    "soft": ("softmax", {}, ()),
+    "own": ("SubP", {"scale": 2, "a_name_longer_than_thirty_one_letters": 1}, ()),
+}
+GRAPH: dict[str, tuple[str, dict[str, Any], tuple[tuple[int, ...], ...]]] = {
+    **{name: row for name, row in CHAIN.items() if name != "own"},
+    "cat": ("concat", {"dim": 3}, ()),
+    "plus": ("sum", {}, ()),
+    "times": ("product", {}, ()),
+    "scale": ("scale", {"hasBias": True}, ((1, 1, 6), (1, 1, 6))),
+    "crop": ("crop", {"crop": (1, 2)}, ()),
+    "flat": ("flatten", {"axis": 3}, ()),
+    "bilinear": ("bilinearsampler", {}, ()),
+    "grid": ("affinegrid", {"Ho": 4, "Wo": 5}, ()),
+    "own": ("SubP", {"scale": 2}, ()),
+}
+
+
+def _built(graph: bool) -> Checkpoint:
+    """Every kind, one behind the other; in a graph two of the sums' inputs are the net's."""
+    rng = np.random.default_rng(1)
+    layers: list[Layer] = []
+    tensors: dict[str, Any] = {}
+    before: tuple[str, ...] = ("data" if graph else "input",)
+    for name, (kind, options, shapes) in (GRAPH if graph else CHAIN).items():
+        stem = f"{name}_" if graph else f"{name}/weights/"
+        own = {f"{stem}{n}": rng.standard_normal(s, np.float32) for n, s in enumerate(shapes)}
+        tensors |= own
+        inputs = (*before, "other") if kind in ("concat", "sum") else before
+        output = f"x_{name}" if graph else ""
+        layers.append(Layer(name, kind, inputs, tuple(own), options, output))
+        before = (name,)
+    origin = Origin(Path("net.mat"), "matconvnet")
+    return Checkpoint(tensors, tuple(layers), {"imageSize": (4, 5, 4)}, origin)
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["SimpleNN", "DagNN"])
+def test_every_kind_of_layer_comes_back(tmp_path: Path, graph: bool) -> None:
+    net = _built(graph)
+    matconvnet.write(net, tmp_path / "net.mat")
+    found = reader.read(tmp_path / "net.mat")
+    _same(found, net)
+    assert found.origin.notes == ()
+
+
+def test_a_chain_has_the_types_that_vl_simplenn_runs(tmp_path: Path) -> None:
+    matconvnet.write(_built(graph=False), tmp_path / "net.mat")
+    layers = {str(cell[0, 0].name[0]): cell[0, 0] for cell in _load(tmp_path / "net.mat").layers[0]}
+    assert str(layers["no"].type[0]) == "noffset"
+    assert [cell.shape for cell in layers["unbiased"].weights[0]] == [(1, 1, 3, 1), (0, 0)]
+
+
+def test_a_dagnn_has_the_fields_and_classes_that_loadobj_takes(tmp_path: Path) -> None:
+    matconvnet.write(_built(graph=True), tmp_path / "net.mat")
+    net = _load(tmp_path / "net.mat")
+    assert net._fieldnames == ["layers", "vars", "params", "meta"]
+    layers = {str(layer.name[0]): layer for layer in net.layers[0]}
+    assert [str(layers[name].type[0]) for name in ("c", "bn", "lrn", "own")] == [
+        "dagnn.Conv", "dagnn.BatchNorm", "dagnn.LRN", "dagnn.SubP"
+    ]  # fmt: skip
+    assert str(layers["pool"].block[0, 0].method[0]) == "avg"
+    assert layers["pool"].block[0, 0].poolSize.tolist() == [[3, 2]]
+    assert layers["unbiased"].block[0, 0].hasBias.tolist() == [[0]]
+    assert [str(name[0]) for name in layers["plus"].inputs[0]] == ["x_cat", "other"]
+    assert {"data", "other", "x_own"} <= {str(each.name[0]) for each in net.vars[0]}
+
+
+@pytest.mark.parametrize("name", ["LapSRN_x2", "DnCNN_sigma25", "DCFNet"])
+def test_real_nets_survive_the_way_there_and_back(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
+    net = reader.read(shared_data / "matconvnet" / f"{name}.mat")
     matconvnet.write(net, tmp_path / "net.mat")
     _same(reader.read(tmp_path / "net.mat"), net)

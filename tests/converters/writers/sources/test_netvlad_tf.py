@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,18 @@ def _swapped(net: Checkpoint) -> Checkpoint:
     return replace(net, layers=(second, first, *others))
 
 
+def _with(net: Checkpoint, name: str, **options: Any) -> Checkpoint:
+    layers = (
+        replace(layer, options={**layer.options, **options}) if layer.name == name else layer
+        for layer in net.layers
+    )
+    return replace(net, layers=tuple(layers))
+
+
+def _without(net: Checkpoint, name: str) -> Checkpoint:
+    return replace(net, tensors={key: t for key, t in net.tensors.items() if key != name})
+
+
 @pytest.mark.parametrize(
     ("net", "faults"),
     [
@@ -42,16 +55,37 @@ def _swapped(net: Checkpoint) -> Checkpoint:
         ),
         (
             seeded(replace(SPEC, pooling="vladv2"), 1),
-            {"vlad:core": "netvlad_tf_open has no variable for vlad:core/weights/2"},
+            {"vlad:core": "is a layerVLADv2, netvlad_tf_open's net has a layerVLAD"},
         ),
         (seeded(replace(SPEC, intranorm=False), 1), {"vlad:intranorm": "this net lacks it"}),
         (seeded(replace(SPEC, prel2=False), 1), {"preL2": "this net lacks it"}),
         (
+            _with(mini(), "conv2_1", stride=(2, 2)),
+            {"conv2_1": "stride (2, 2): the format cannot say it"},
+        ),
+        (
+            _with(mini(), "preL2", param=(32.0, 1e-6, 1.0, 0.5)),
+            {"preL2": "param (32.0, 1e-06, 1.0, 0.5): the format cannot say it"},
+        ),
+        (_without(mini(), "conv3_2/weights/1"), {"conv3_2": "this net has no conv3_2/weights/1"}),
+        (_without(mini(), MEAN), {"(net)": "has no averageImage of three colours"}),
+        (
             _swapped(mini()),
-            {"(net)": "the layers stand in another order than netvlad_tf_open's"},
+            {"(net)": "the layers stand in another order than netvlad_tf_open's net has them"},
         ),
     ],
-    ids=["caffe", "max", "vladv2", "no intra", "no preL2", "order"],
+    ids=[
+        "caffe",
+        "max",
+        "v2",
+        "no intra",
+        "no preL2",
+        "stride",
+        "epsilon",
+        "bias",
+        "mean",
+        "order",
+    ],
 )
 def test_nets_that_netvlad_tf_open_has_no_names_for(
     tmp_path: Path, net: Checkpoint, faults: dict[str, str]
@@ -122,7 +156,7 @@ def test_the_same_bytes_each_time_and_nothing_beside_them(tmp_path: Path) -> Non
         digests.append([hashlib.sha256(content).hexdigest() for content in contents])
     assert digests[0] == digests[1]
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"net.index", "net.data-00000-of-00001"}
+    assert names == {"net.index", "net.data-00000-of-00001", "net.meta"}
 
 
 def test_read_only_and_fortran_arrays_are_written_alike(tmp_path: Path) -> None:
@@ -157,3 +191,30 @@ def test_a_reference_net_becomes_the_reference_checkpoint(
     assert ours.get_variable_to_shape_map() == theirs.get_variable_to_shape_map()
     for name in theirs.get_variable_to_shape_map():
         np.testing.assert_array_equal(ours.get_tensor(name), theirs.get_tensor(name), err_msg=name)
+
+
+def test_its_graph_gives_the_descriptor_of_their_own(shared_data: Path, tmp_path: Path) -> None:
+    """netvlad_tf_open's `nets.py` ran on this image; the operations have its names."""
+    pytest.importorskip("matio", reason="the reference file holds class objects")
+    folder = shared_data / "netvlad"
+    netvlad_tf.write(mat_reader.read(folder / "vd16_white64_classes_v7.mat"), tmp_path / "net")
+    image = np.load(folder / "image_query_96x128.npy").astype(np.float32)
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default() as graph, tf1.Session() as session:
+        saver = tf1.train.import_meta_graph(f"{tmp_path / 'net'}.meta")
+        saver.restore(session, str(tmp_path / "net"))
+        fed = {"Placeholder:0": image.reshape(-1, *image.shape[-3:])}
+        found = session.run("vgg16_netvlad_pca/l2_normalize_1:0", fed)
+    expected = np.load(folder / "tf1_upstream_descriptor_query_96x128.npy")
+    assert np.linalg.norm(found - expected) < 1e-5
+    assert set(NAMED.split()) <= {operation.name for operation in graph.get_operations()}
+
+
+#: Of the graph that netvlad_tf_open's code makes in TensorFlow 1.
+NAMED = """
+    vgg16_netvlad_pca/sub vgg16_netvlad_pca/conv1_1/Relu vgg16_netvlad_pca/conv1_2/BiasAdd
+    vgg16_netvlad_pca/max_pooling2d/MaxPool vgg16_netvlad_pca/Relu
+    vgg16_netvlad_pca/max_pooling2d_3/MaxPool vgg16_netvlad_pca/Relu_3
+    vgg16_netvlad_pca/l2_normalize vgg16_netvlad_pca/transpose vgg16_netvlad_pca/truediv
+    vgg16_netvlad_pca/truediv_1 vgg16_netvlad_pca/flatten_1/Reshape
+"""
