@@ -21,7 +21,7 @@ _ALIGNMENT = 64
 
 
 def build(spec: Spec, arrays: Mapping[str, Array]) -> Any:
-    """A `NetVLADModel` or, of any other net, a `MatConvNetModel`, with every weight assigned, by canonical name.
+    """A `NetVLADModel`, or of any other net a `MatConvNetModel`, with every weight assigned.
 
     Arrays that are writable float32 in C order, as `handoff.load` gives them,
     are not copied: the model's variables live in them. Raises

@@ -168,6 +168,8 @@ def _hand_over(request: Request, folder: Path, progress: Progress) -> manifest.R
             advice=f"this net takes images of at least {spec.minimum_size}×{spec.minimum_size}",
         )
     transformations = [change.words for change in request.changes] + _narrowed(arrays)
+    if isinstance(spec, NetSpec) and spec.mean is not None:
+        transformations.append("averageImage is subtracted inside")
     if request.dimension:
         spec, arrays = _cropped(spec, arrays, request.dimension)
         transformations.append(

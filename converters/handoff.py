@@ -39,7 +39,9 @@ def save(folder: Path, spec: Spec, arrays: Mapping[str, Array]) -> None:
         files[name] = f"{number}.npy"
         with (folder / files[name]).open("wb") as file:
             _write(array, file)
-    (folder / _INDEX).write_text(json.dumps({"kind": type(spec).__name__, "spec": spec.to_dict(), "files": files}))
+    (folder / _INDEX).write_text(
+        json.dumps({"kind": type(spec).__name__, "spec": spec.to_dict(), "files": files})
+    )
 
 
 def load(folder: Path) -> tuple[Spec, dict[str, Array]]:

@@ -174,8 +174,7 @@ def _card(record: Record) -> str:
         "parameters": f"{record.parameters:,}",
         "megabytes": f"{4 * record.parameters / 1e6:.0f}",
         "minimum": record.spec.minimum_size,
-        "transformations": "".join(f"- {line}\n" for line in record.transformations)
-        or "- none\n",
+        "transformations": "".join(f"- {line}\n" for line in record.transformations) or "- none\n",
         "sources": "".join(
             f"- `{path.name}`, {size:,} bytes, sha256 `{sha256}`\n"
             for path, (sha256, size) in record.sources.items()

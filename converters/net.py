@@ -20,7 +20,17 @@ __all__ = ["CARRIED", "net_from", "net_weights"]
 
 #: Kinds that hold no weights, or may hold none.
 _WEIGHTLESS = (
-    *("pool", "relu", "sigmoid", "softmax", "dropout", "normalize", "spnorm", "normoffset", "noffset"),
+    *(
+        "pool",
+        "relu",
+        "sigmoid",
+        "softmax",
+        "dropout",
+        "normalize",
+        "spnorm",
+        "normoffset",
+        "noffset",
+    ),
     *("concat", "sum", "product", "Axpy", "crop", "flatten", "bilinearsampler", "affinegrid"),
     *("layerWholeL2Normalize", "layerTotalMaxPool", "layerTotalAvgPool"),
 )

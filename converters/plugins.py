@@ -27,7 +27,7 @@ __all__ = ["Plugin", "load"]
 class Plugin:
     """What a file adds.
 
-    keras     kind -> factory of the Keras layer from the layer's row (`netvlad_keras.net.NetLayer`).
+    keras     kind -> factory of the Keras layer from the layer's row in the `NetSpec`.
     inputs    kind -> (name, channels) of the net inputs that it reads after the layer before it.
     channels  of the net's inputs, where the layers do not tell.
     """

@@ -68,9 +68,7 @@ def _keras() -> dict[str, Callable[[Any], Any]]:
                 )
             sizes = images, height, width, channels // step**2, step, step
             blocks = ops.transpose(ops.reshape(x, sizes), (0, 1, 5, 2, 4, 3))
-            return ops.reshape(
-                blocks, (images, height * step, width * step, channels // step**2)
-            )
+            return ops.reshape(blocks, (images, height * step, width * step, channels // step**2))
 
         def compute_output_shape(self, shape: Any) -> Any:
             images, height, width, channels = shape

@@ -77,6 +77,8 @@ def _check_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "units of its float32 rounding")  # fmt: skip
     add("--loose", type=float, metavar="X", help="L2 of a captured descriptor that MatConvNet's "
         "stock CPU build explains; default: 0.005, never: 0")  # fmt: skip
+    add("--plugin", type=Path, action="append", default=[], metavar="FILE", help="custom layers "
+        "of your own, see docs/plugins.md; the file is run")  # fmt: skip
     add("--stream", action="store_true", help="less memory: each artifact in a process of its own")
     add("--report", type=Path, metavar="DIR", help="where report/ goes; default: beside the "
         "artifacts, none with --reference")  # fmt: skip

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from converters.errors import ReadError
 
-__all__ = ["RECORDED", "Array", "Capture", "Runner", "fingerprint", "load", "save"]
+__all__ = ["RECORDED", "Array", "Capture", "Images", "Runner", "fingerprint", "load", "save"]
 
 Array = NDArray[Any]
+#: One input, or each of several by its name.
+Images = Array | Mapping[str, Array]
 
 #: The kind of what only shows outputs that were kept: without weights, and nothing can be run.
 RECORDED = "capture"
@@ -43,7 +45,7 @@ class Runner(Protocol):
     layers: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def run(self, images: Array) -> Iterator[tuple[str, Array]]:
+    def run(self, images: Images) -> Iterator[tuple[str, Array]]:
         """Every layer's output for uint8 or float32 images N×H×W×3, in order."""
         ...
 
@@ -51,7 +53,7 @@ class Runner(Protocol):
         """One layer alone, fed with float32 inputs (the reference's)."""
         ...
 
-    def deployed(self, images: Array) -> Mapping[str, Array]:
+    def deployed(self, images: Images) -> Mapping[str, Array]:
         """The whole net as a user of the artifact runs it: its outputs, the descriptor last."""
         ...
 

@@ -17,20 +17,23 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from converters.checkpoint import Checkpoint
 from converters.errors import ConversionError, ReadError
-from verify import report
+from verify import plugins, report
 from verify.candidate import Failure
 from verify.capture import Runner
+from verify.declared import as_declared, changes
 from verify.folder import MANIFEST, open_folder
 from verify.formats import open_artifact
 from verify.inputs import Inputs
 from verify.loose_gate import explained
 from verify.names import given
+from verify.plugins import Plugin
 from verify.reference import declared_crop, reference
 from verify.report import repro, terminal
 from verify.result import Regime, Report
-from verify.runners.layered import Layered
 from verify.runners import captured
+from verify.runners.layered import Layered
 from verify.tolerance import Tolerance
 from verify.witness import witness
 
@@ -57,7 +60,14 @@ def run(options: argparse.Namespace) -> bool:
     good, failures = True, []
     for path, place in _places(options):
         try:
-            found = folder(path, place, inputs, tolerance, stream=options.stream)
+            found = folder(
+                path,
+                place,
+                inputs,
+                tolerance,
+                stream=options.stream,
+                custom=tuple(options.plugin),
+            )
             good = _shown(found, place) and good
         except ConversionError as error:
             failures.append(error)
@@ -112,7 +122,13 @@ def _expanded(paths: Sequence[Path]) -> list[Path]:
 
 
 def folder(
-    path: Path, place: Path, inputs: Inputs, tolerance: Tolerance, *, stream: bool = False
+    path: Path,
+    place: Path,
+    inputs: Inputs,
+    tolerance: Tolerance,
+    *,
+    stream: bool = False,
+    custom: tuple[Path, ...] = (),
 ) -> Report:
     """Everything that a manifest names, against the source that it names.
 
@@ -128,12 +144,12 @@ def folder(
             advice="run the conversion again",
         )
     crop = declared_crop(made.manifest)
-    for source in () if crop else made.sources:
+    for source in () if custom or changes(made.manifest) else made.sources:
         if source.suffix == ".h5":  # perhaps Keras 2's weights, which nothing runs any more
             continue
         there[f"source {source.name}" if source.name in there else source.name] = source
     changed = {name.split("/")[0]: fault for name, fault in made.hashes.items()}
-    task = Task(made.sources[0], crop, {}, inputs, tolerance, place, made.manifest, changed)
+    task = Task(made.sources[0], crop, {}, inputs, tolerance, place, made.manifest, changed, custom)
     found = task.all(there, stream=stream)
     hashes = {**made.hashes, **found.hashes}
     return _signed(replace(found, manifest=made.manifest, hashes=hashes))
@@ -142,7 +158,15 @@ def folder(
 def artifacts(options: argparse.Namespace, tolerance: Tolerance, inputs: Inputs) -> Report:
     """Any artifacts against any source, and what other programs made of the same net."""
     names = given.read(options.names) if options.names else {}
-    task = Task(options.reference, options.dim, names, inputs, tolerance, options.report)
+    task = Task(
+        options.reference,
+        options.dim,
+        names,
+        inputs,
+        tolerance,
+        options.report,
+        plugins=tuple(options.plugin),
+    )
     paths = {str(p): p for p in options.paths}
     found = [task.all(paths, stream=options.stream)] if paths else []
     if options.capture:
@@ -159,6 +183,7 @@ class Task:
     place     where a failure is kept.
     manifest  of the folder that convert made; empty without one.
     changed   artifact -> how it is not as the manifest says.
+    plugins   files with custom kinds of layers.
     """
 
     source: Path
@@ -169,6 +194,7 @@ class Task:
     place: Path | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     changed: Mapping[str, str] = field(default_factory=dict)
+    plugins: tuple[Path, ...] = ()
 
     def all(self, paths: Mapping[str, Path], *, stream: bool) -> Report:
         """One report on all; with `stream` each in a process of its own, one at a time."""
@@ -183,6 +209,10 @@ class Task:
 
     def together(self, paths: Mapping[str, Path]) -> Report:
         """The artifacts are opened first: what opening costs is given back before the rest."""
+        with plugins.used(self.plugins) as custom:
+            return self._compared(paths, custom)
+
+    def _compared(self, paths: Mapping[str, Path], custom: Sequence[Plugin]) -> Report:
         runners: dict[str, Runner] = {}
         unopened: dict[str, str] = {}
         for name, path in paths.items():
@@ -192,21 +222,27 @@ class Task:
                 if name not in self.changed:
                     raise
                 unopened[name] = f"{self.changed[name]}, and cannot be opened: {error.reason}"
-        checkpoint = reference(self.source, self.crop)
-        images = self.inputs.made(self.manifest, checkpoint)
+        checkpoint = self._reference(custom)
+        # Inputs that a plugin adds stand for a number, not for a picture.
+        small = {name for p in custom for row in p.inputs.values() for name, _ in row}
+        images = self.inputs.made(self.manifest, checkpoint, small)
         found = witness(checkpoint, runners, images, self.tolerance, self._keep)
         found = explained(found, checkpoint, runners, images, self.tolerance)
         return replace(found, hashes=unopened)
 
     def recorded(self, captures: Sequence[Path], picture: Path) -> Report:
         """What other programs made of one picture."""
-        checkpoint = reference(self.source, self.crop)
+        checkpoint = self._reference()
         images = self.inputs.only(picture).made(self.manifest, checkpoint)
         (batch,) = images.values()
         shapes = captured.shapes(checkpoint, batch)
         runners: dict[str, Runner] = {str(p): captured.open(p, shapes) for p in captures}
         found = witness(checkpoint, runners, images, self.tolerance)
         return explained(found, checkpoint, runners, images, self.tolerance)
+
+    def _reference(self, custom: Sequence[Plugin] = ()) -> Checkpoint:
+        checkpoint = plugins.with_inputs(reference(self.source, self.crop), custom)
+        return as_declared(checkpoint, self.manifest)
 
     def _keep(self, artifact: str, runner: Runner, failure: Failure) -> None:
         """A failing layer, for others to run: `report/repro/`."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from converters.checkpoint import MEAN, Checkpoint
 from converters.errors import ConversionError
 from verify import regimes
-from verify.capture import Array
+from verify.capture import Array, Images
 from verify.images import listed
+from verify.oracle import execute
 from verify.regimes import Contract
+from verify.sizes import FOLLOWED, smallest_size, takes
 
 __all__ = ["Inputs", "channels", "contract", "value_range"]
 
@@ -62,27 +66,75 @@ class Inputs:
         *_, name = (name for name, file in self.pictures.items() if file == picture)
         return replace(self, names=(), pictures={name: picture})
 
-    def made(self, manifest: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, Array]:
+    def made(
+        self,
+        manifest: Mapping[str, Any],
+        checkpoint: Checkpoint,
+        small: Collection[str] = (),
+    ) -> dict[str, Images]:
         """Every input by name, N×H×W×C, for the net that `manifest` (may be empty) describes.
+
+        Of a net of several inputs each is given by its own name: the pictures to the first, what
+        is made to all, those of `small` as a single pixel.
 
         Raises `ConversionError` for a picture of a size that the net does not take.
         """
-        takes = contract(manifest, checkpoint, self.range)
-        fixed = manifest.get("onnx", {}).get("size")
+        accepted = contract(manifest, checkpoint, self.range)
+        fixed = size = manifest.get("onnx", {}).get("size")
+        fixed = fixed or not takes(checkpoint, accepted.size[0] + 1, accepted.size[1] + 3)
         names = [n for n in self.names if self.chosen or not fixed or n not in _SIZED]
-        found = regimes.regimes(takes, names)
+        found = regimes.regimes(accepted, names)
         for name, file in self.pictures.items():
-            found[name] = regimes.given(file, takes)
-            if fixed and found[name].shape[1:3] != takes.size:
+            found[name] = regimes.given(file, accepted)
+            if size and found[name].shape[1:3] != accepted.size:
                 raise ConversionError(
                     f"{file}: {'×'.join(map(str, found[name].shape[1:3]))} pixels, but the ONNX "
-                    f"file was made for {'×'.join(map(str, takes.size))}",
+                    f"file was made for {'×'.join(map(str, accepted.size))}",
                     advice="Resize it first.",
                 )
         batch = manifest.get("onnx", {}).get("batch")
         if batch:
             found = {n: i if len(i) == batch else i[:1].repeat(batch, 0) for n, i in found.items()}
-        return found
+        (first, _), *others = entries(manifest, checkpoint)
+        every: dict[str, Images] = dict(found)
+        if others:
+            every = {
+                name: {first: images, **{n: _beside(images, c, n in small) for n, c in others}}
+                for name, images in found.items()
+            }
+        if self.chosen or all(layer.kind in FOLLOWED for layer in checkpoint.layers):
+            return every
+        # What a custom kind takes only it knows: of two sizes, one that it may refuse.
+        return {n: i for n, i in every.items() if n not in _SIZED or _runs(checkpoint, i)}
+
+
+def _runs(checkpoint: Checkpoint, images: Images) -> bool:
+    try:
+        return bool([name for name, _ in execute(checkpoint, images)])
+    except ConversionError:
+        return False
+
+
+def entries(manifest: Mapping[str, Any], checkpoint: Checkpoint) -> list[tuple[str, int]]:
+    """(name, channels) of every input, in the net's order."""
+    stated = {each["name"]: int(each["shape"][-1]) for each in manifest.get("inputs", ())}
+    first = input_names(checkpoint)
+    if len(first) == 1 == len(stated):
+        return list(stated.items())
+    return [(name, stated.get(name) or channels(checkpoint)) for name in first]
+
+
+def input_names(checkpoint: Checkpoint) -> list[str]:
+    """What the layers read and no layer makes."""
+    made = {layer.name for layer in checkpoint.layers}
+    read = dict.fromkeys(name for layer in checkpoint.layers for name in layer.inputs)
+    return [name for name in read if name not in made]
+
+
+def _beside(images: Array, count: int, small: bool) -> Array:
+    """Another input for these images: other values, of as many images and (or not) their size."""
+    other = images[:, ::-1, ::-1, :1].repeat(count, axis=3)
+    return np.ascontiguousarray(other[:, :1, :1] if small else other)
 
 
 def contract(
@@ -92,8 +144,14 @@ def contract(
     stated: Mapping[str, Any] = next(iter(manifest.get("inputs", ())), {})
     low, high = spread or stated.get("range", (0.0, 255.0))
     shape = stated.get("shape")
-    smallest = int(stated.get("minimum_height", 23)), int(stated.get("minimum_width", 23))
+    least = smallest_size(checkpoint) if checkpoint.layers else (23, 23)
+    smallest = (
+        int(stated.get("minimum_height", least[0])),
+        int(stated.get("minimum_width", least[1])),
+    )
     height, width = manifest.get("onnx", {}).get("size") or Contract().size
+    if not takes(checkpoint, height, width):  # such as a classifier's
+        height, width = smallest
     return Contract(
         channels=int(shape[-1]) if shape else channels(checkpoint),
         low=float(low),

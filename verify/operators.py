@@ -13,17 +13,20 @@ the source's axes and are cast as they are used. What does not fit is a `ValueEr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from converters.checkpoint import Array
 from verify.merging import add, axpy, concat, crop, flatten, pdist, product, scale
+from verify.names.matconvnet import MERGED, SUBTRACTED
 from verify.samplers import affine_grid, bilinear_sampler, roi_pool, uniform_grid
 from verify.windows import add_bias, conv, convt, pool, whole
 
-__all__ = ["NETVLAD", "OPERATORS", "VECTORS", "Operator"]
+__all__ = ["NETVLAD", "OPERATORS", "VECTORS", "Operator", "registered"]
 
 Operator = Callable[..., Array]
 
@@ -150,41 +153,72 @@ def total_avg(x: Array) -> Array:
     return y
 
 
+def normalised(convolution: Operator) -> Operator:
+    """A convolution and the batch norm behind it: the last three weights are the norm's."""
+
+    def both(x: Array, *weights: Array, **options: Any) -> Array:
+        return bnorm(convolution(x, *weights[:-3], **options), *weights[-3:])
+
+    return both
+
+
+def subtract(x: Array, mean: Array) -> Array:
+    """averageImage, its first pixel where all of its pixels are the same."""
+    flat = bool((mean == mean[:1, :1]).all())
+    y: Array = x - (mean[0, 0] if flat else mean).astype(x.dtype)
+    return y
+
+
 #: MatConvNet's name for a kind of layer -> its function.
-OPERATORS: Mapping[str, Operator] = MappingProxyType(
-    {
-        "conv": conv,
-        "convt": convt,
-        "pool": pool,
-        "relu": relu,
-        "normalize": normalize,
-        "lrn": normalize,
-        "bnorm": bnorm,
-        "softmax": softmax,
-        "sigmoid": sigmoid,
-        "dropout": dropout,
-        "concat": concat,
-        "sum": add,
-        "product": product,
-        "Axpy": axpy,
-        "scale": scale,
-        "crop": crop,
-        "flatten": flatten,
-        "spnorm": spnorm,
-        "normoffset": normoffset,
-        "noffset": normoffset,  # as vl_simplenn calls it
-        "bilinearsampler": bilinear_sampler,
-        "affinegrid": affine_grid,
-        "UniformScalingGridGenerator": uniform_grid,
-        "ROIPooling": roi_pool,
-        "PDist": pdist,
-        "layerVLAD": vlad,
-        "layerVLADv2": vlad_v2,
-        "layerWholeL2Normalize": whole_l2,
-        "layerTotalMaxPool": total_max,
-        "layerTotalAvgPool": total_avg,
-    }
-)
+_OPERATORS: dict[str, Operator] = {
+    "conv": conv,
+    "convt": convt,
+    "pool": pool,
+    "relu": relu,
+    "normalize": normalize,
+    "lrn": normalize,
+    "bnorm": bnorm,
+    "softmax": softmax,
+    "sigmoid": sigmoid,
+    "dropout": dropout,
+    "concat": concat,
+    "sum": add,
+    "product": product,
+    "Axpy": axpy,
+    "scale": scale,
+    "crop": crop,
+    "flatten": flatten,
+    "spnorm": spnorm,
+    "normoffset": normoffset,
+    "noffset": normoffset,  # as vl_simplenn calls it
+    "bilinearsampler": bilinear_sampler,
+    "affinegrid": affine_grid,
+    "UniformScalingGridGenerator": uniform_grid,
+    "ROIPooling": roi_pool,
+    "PDist": pdist,
+    "layerVLAD": vlad,
+    "layerVLADv2": vlad_v2,
+    "layerWholeL2Normalize": whole_l2,
+    "layerTotalMaxPool": total_max,
+    "layerTotalAvgPool": total_avg,
+    MERGED["conv"]: normalised(conv),
+    MERGED["convt"]: normalised(convt),
+    SUBTRACTED: subtract,
+}
+OPERATORS: Mapping[str, Operator] = MappingProxyType(_OPERATORS)
+
+
+@contextmanager
+def registered(functions: Mapping[str, Operator]) -> Iterator[None]:
+    """Let functions say what custom kinds compute, or known ones, while the block runs."""
+    before = dict(_OPERATORS)
+    _OPERATORS.update(functions)
+    try:
+        yield
+    finally:
+        _OPERATORS.clear()
+        _OPERATORS.update(before)
+
 
 #: Kinds whose output is one vector per image.
 VECTORS = frozenset({"layerWholeL2Normalize", "layerTotalMaxPool", "layerTotalAvgPool"})

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -24,9 +26,9 @@ import numpy as np
 
 from converters.checkpoint import Array, Checkpoint, Layer
 from converters.errors import ConversionError, ReadError
-from verify.operators import OPERATORS, Operator
+from verify.operators import OPERATORS, Operator, registered
 
-__all__ = ["Plugin", "load", "operators", "with_inputs"]
+__all__ = ["Plugin", "load", "operators", "used", "with_inputs"]
 
 Inputs = tuple[tuple[str, int], ...]
 
@@ -42,11 +44,13 @@ class Plugin:
 
     oracle  kind -> its function.
     inputs  kind -> (name, channels) of net inputs that it reads after those which the net names.
+    keras   kind -> what makes its Keras layer, where the file has that and Keras is installed.
     """
 
     path: Path
     oracle: Mapping[str, Operator] = field(default_factory=dict)
     inputs: Mapping[str, Inputs] = field(default_factory=dict)
+    keras: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 
 def load(path: Path) -> Plugin:
@@ -69,7 +73,8 @@ def load(path: Path) -> Plugin:
         raise ReadError(path, "; ".join(faults), advice=_LAYOUT)
     functions = {kind: _guarded(function, path) for kind, function in oracle.items()}
     read = {kind: tuple((name, int(count)) for name, count in r) for kind, r in inputs.items()}
-    return Plugin(path, MappingProxyType(functions), MappingProxyType(read))
+    layers = _table(path, module, "KERAS")
+    return Plugin(path, MappingProxyType(functions), MappingProxyType(read), dict(layers))
 
 
 def operators(plugins: Sequence[Plugin]) -> Mapping[str, Operator]:
@@ -86,6 +91,25 @@ def operators(plugins: Sequence[Plugin]) -> Mapping[str, Operator]:
             )
         found |= plugin.oracle
     return MappingProxyType({**OPERATORS, **found})
+
+
+@contextmanager
+def used(paths: Sequence[Path]) -> Iterator[tuple[Plugin, ...]]:
+    """Load plugin files and let their functions be MatConvNet's while the block runs.
+
+    Where they have Keras layers too, a `.keras` file with those kinds can be opened.
+    """
+    found = tuple(load(path) for path in paths)
+    layers = {kind: made for plugin in found for kind, made in plugin.keras.items()}
+    kinds = import_module("netvlad_keras.graph").KINDS if layers else {}
+    before = dict(kinds)
+    with registered({k: f for k, f in operators(found).items() if f is not OPERATORS.get(k)}):
+        kinds.update(layers)
+        try:
+            yield found
+        finally:
+            kinds.clear()
+            kinds.update(before)
 
 
 def with_inputs(checkpoint: Checkpoint, plugins: Sequence[Plugin]) -> Checkpoint:

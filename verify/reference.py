@@ -7,7 +7,7 @@ together from `verify.names`, with MatConvNet's constants.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -20,12 +20,12 @@ from converters.errors import ConversionError, MappingError, ReadError
 from verify.axes import turned
 from verify.names import netvlad_tf
 from verify.names.canonical import Place, weight_axes
-from verify.names.matconvnet import MOMENTS, NAMED, WEIGHTS
+from verify.names.matconvnet import MERGED, MOMENTS, NAMED, SUBTRACTED, WEIGHTS
 from verify.names.netvlad import KINDS, RECORD
 from verify.names.weights import KERAS, by_name, placed
 from verify.oracle import published_mean
 
-__all__ = ["cropped", "declared_crop", "reference", "weights_of"]
+__all__ = ["cropped", "declared_crop", "reference", "subtracts", "weights_of"]
 
 #: A file's ending -> what reads it; any other path is a TensorFlow checkpoint's.
 _READERS: Mapping[str, str] = {
@@ -88,11 +88,36 @@ def weights_of(checkpoint: Checkpoint) -> dict[str, Array]:
     if mean is not None and published_mean(checkpoint) is not None:
         found["input/mean"] = mean[0, 0]
     for layer in checkpoint.layers:
+        if layer.kind in MERGED.values():
+            found |= _folded(layer, [left.pop(name) for name in layer.params])
+            continue
+        if layer.kind == SUBTRACTED and mean is not None:
+            flat = bool((mean == mean[:1, :1]).all())
+            found[f"{layer.inputs[0]}/mean"] = mean[0, 0] if flat else mean
         row = NAMED.get(layer.name) or WEIGHTS.get(layer.kind, ())
         for own, place in zip(layer.params, row, strict=False):
             if own in left:  # a tensor that layers share is its first reader's
                 found |= _named(f"{layer.name}/{place.tensor}", left.pop(own), place)
     return {**found, **left}
+
+
+def subtracts(checkpoint: Checkpoint) -> bool:
+    """Whether the net's own first step is to subtract its mean: a NetVLAD's is."""
+    return published_mean(checkpoint) is not None
+
+
+def _folded(layer: Layer, weights: Sequence[Array]) -> dict[str, Array]:
+    """A convolution's weights with its batch norm in them, rounded once (vl_nnbnorm.m)."""
+    kernel, *rest = weights
+    scale, offset, moments = (part.astype(np.float64) for part in rest[-3:])
+    slope = scale / moments[:, 1]
+    axis = {MERGED["conv"]: 3, MERGED["convt"]: 2}[layer.kind]
+    lengthwise = slope.reshape([-1 if i == axis else 1 for i in range(4)])
+    bias = rest[0].astype(np.float64) if len(rest) == 4 else 0.0
+    return {
+        f"{layer.name}/kernel": (kernel.astype(np.float64) * lengthwise).astype(kernel.dtype),
+        f"{layer.name}/bias": ((bias - moments[:, 0]) * slope + offset).astype(kernel.dtype),
+    }
 
 
 def _named(name: str, array: Array, place: Place) -> dict[str, Array]:

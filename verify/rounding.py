@@ -9,7 +9,7 @@ and NumPy itself also use, 1e-6). So the largest of several counts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -54,7 +54,6 @@ def rounded(checkpoint: Checkpoint, layer: str, inputs: Sequence[Array]) -> Iter
         yield replay(checkpoint, layer, inputs, np.float32, operators=reordered(seed))
 
 
-@cache
 def reordered(seed: int = 1) -> Mapping[str, Operator]:
     """The layers of `verify.operators`, by kind, with the orders that `seed` stands for."""
     orders = _Orders(seed)

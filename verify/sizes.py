@@ -6,14 +6,15 @@ the channels of an input, whatever a custom kind makes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from types import MappingProxyType
 
 from converters.checkpoint import Array, Checkpoint, Layer
 from converters.errors import ConversionError
+from verify.names.matconvnet import MERGED, SUBTRACTED
 
-__all__ = ["smallest_size"]
+__all__ = ["FOLLOWED", "smallest_size", "takes"]
 
 Length = int | None
 Shape = tuple[Length, Length, Length]
@@ -42,6 +43,13 @@ def smallest_size(checkpoint: Checkpoint) -> tuple[int, int]:
     return max(heights), max(widths)
 
 
+def takes(checkpoint: Checkpoint, height: int, width: int) -> bool:
+    """Whether every layer makes something when all inputs are of this size."""
+    made = {layer.name for layer in checkpoint.layers}
+    read = {name for layer in checkpoint.layers for name in layer.inputs} - made
+    return not _fault(checkpoint, read, height, width)
+
+
 def _smallest(checkpoint: Checkpoint, name: str) -> tuple[int, int]:
     squares = ((side, side) for side in range(1, _LARGEST + 1))
     stated = checkpoint.preprocessing.get("imageSize", ())
@@ -53,7 +61,7 @@ def _smallest(checkpoint: Checkpoint, name: str) -> tuple[int, int]:
     else:
         raise ConversionError(
             f"{checkpoint.origin.path}: no {name} up to {_LARGEST}×{_LARGEST} gets through every "
-            f"layer, the largest fails at {_fault(checkpoint, name, _LARGEST, _LARGEST)}"
+            f"layer, the largest fails at {_fault(checkpoint, [name], _LARGEST, _LARGEST)}"
         )
     height = next(n for n in range(1, height + 1) if _fits(checkpoint, name, n, width))
     width = next(n for n in range(1, width + 1) if _fits(checkpoint, name, height, n))
@@ -61,12 +69,12 @@ def _smallest(checkpoint: Checkpoint, name: str) -> tuple[int, int]:
 
 
 def _fits(checkpoint: Checkpoint, name: str, height: int, width: int) -> bool:
-    return not _fault(checkpoint, name, height, width)
+    return not _fault(checkpoint, [name], height, width)
 
 
-def _fault(checkpoint: Checkpoint, name: str, height: int, width: int) -> str:
+def _fault(checkpoint: Checkpoint, names: Iterable[str], height: int, width: int) -> str:
     """The first layer that makes nothing of an input of this size, and why; or nothing."""
-    found: dict[str, Shape] = {name: (height, width, None)}
+    found: dict[str, Shape] = dict.fromkeys(names, (height, width, None))
     for layer in checkpoint.layers:
         rule = _RULES.get(layer.kind, _anything)
         try:
@@ -200,7 +208,7 @@ def _same(lengths: Sequence[Length]) -> Length:
 #: Kinds that change nothing of a shape.
 _AS_IT_IS = (
     *("relu", "sigmoid", "softmax", "dropout", "bnorm"),
-    *("normalize", "lrn", "spnorm", "normoffset", "noffset"),
+    *("normalize", "lrn", "spnorm", "normoffset", "noffset", SUBTRACTED),
 )
 _RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -212,8 +220,8 @@ _RULES: Mapping[str, Rule] = MappingProxyType(
             ("layerTotalMaxPool", "layerTotalAvgPool"), lambda _, shapes, __: (1, 1, shapes[0][2])
         ),
         "layerWholeL2Normalize": lambda _, shapes, __: (1, 1, _product(shapes[0])),
-        "conv": _conv,
-        "convt": _convt,
+        **dict.fromkeys(("conv", MERGED["conv"]), _conv),
+        **dict.fromkeys(("convt", MERGED["convt"]), _convt),
         "pool": _pool,
         "concat": _concat,
         "sum": _add,
@@ -226,3 +234,6 @@ _RULES: Mapping[str, Rule] = MappingProxyType(
         ),
     }
 )
+
+#: Kinds whose sizes are known here.
+FOLLOWED = frozenset(_RULES)

@@ -14,10 +14,10 @@ from converters.checkpoint import Checkpoint
 from converters.errors import ConversionError
 from verify import compare, oracle, regimes, runners
 from verify.candidate import Candidate, Failure, OnFailure, expected_alone, replayed_alone
-from verify.capture import Array, Runner
+from verify.capture import Array, Images, Runner
 from verify.near_zero import is_l2, probe
 from verify.rearranged import Outcome, rearranged
-from verify.reference import weights_of
+from verify.reference import subtracts, weights_of
 from verify.result import Column, LayerResult, Measure, Regime, Report
 from verify.settings import settings
 from verify.tensors import bit_for_bit
@@ -33,12 +33,13 @@ NEAR_ZERO = "near-zero vectors"
 def witness(
     checkpoint: Checkpoint,
     artifacts: Mapping[str, Runner],
-    images: Mapping[str, Array] | None = None,
+    images: Mapping[str, Images] | None = None,
     tolerance: Tolerance | None = None,
     on_failure: OnFailure | None = None,
 ) -> Report:
     """Compare every artifact with the source on every input (`regimes.regimes()` by default).
 
+    A net of several inputs is given each by its name.
     `on_failure` is given the first failing layer of each artifact on each input.
 
     Raises `ConversionError` where the source itself cannot be executed.
@@ -61,13 +62,17 @@ def witness(
         # The epsilons show on one input as on any other.
         short = [] if found else [each for each in candidates() if each.runnable]
         rounding[name] = run.walk(batch, short)
-        found.append(_regime(name, batch.shape, run, right))
+        shape = next(iter(batch.values())).shape if isinstance(batch, Mapping) else batch.shape
+        found.append(_regime(name, shape, run, right))
         if any(each.results for each in short):
             near_zero = _Run(None, checkpoint, short)
-            found.append(_regime(NEAR_ZERO, batch.shape, near_zero, right))
+            found.append(_regime(NEAR_ZERO, shape, near_zero, right))
     return Report(
         reference=str(checkpoint.origin.path.name),
-        layers=("input", *(layer.name for layer in checkpoint.layers)),
+        layers=(
+            *(["input"] if subtracts(checkpoint) else []),
+            *(layer.name for layer in checkpoint.layers),
+        ),
         regimes=tuple(found),
         rounding=rounding,
     )
@@ -88,7 +93,7 @@ class _Run:
         self.checkpoint = checkpoint
         self.artifacts = artifacts
 
-    def walk(self, images: Array, short: list[Candidate]) -> dict[str, float]:
+    def walk(self, images: Images, short: list[Candidate]) -> dict[str, float]:
         """Compare layer by layer; layer -> relative float32 rounding is returned.
 
         `short` are the artifacts again, whose L2 layers are probed on short vectors.
@@ -97,11 +102,17 @@ class _Run:
         narrow = oracle.execute(self.checkpoint, images, np.float32)
         layers = {layer.name: layer for layer in self.checkpoint.layers}
         last = {name: layer.name for layer in layers.values() for name in layer.inputs}
+        read = {name for layer in layers.values() for name in layer.inputs}
+        variables = {layer.output: layer.name for layer in layers.values() if layer.output}
+        ends: dict[str, compare.Reference] = {}
         running = [artifact for artifact in self.artifacts if artifact.runner.layers]
         kept: dict[str, Array] = {}
         rounding: dict[str, float] = {}
         for (name, values), (_, single) in zip(wide, narrow, strict=True):
             layer = layers.get(name)
+            if layer is None and not subtracts(self.checkpoint):
+                kept[name] = values  # an input as it is given
+                continue
             inputs = [kept[each].astype(np.float32) for each in layer.inputs] if layer else [images]
             own = expected_alone(self.checkpoint, name, inputs) if layer else None
             inherited = compare.reference(values, single, least=own or compare.reference(values))
@@ -110,13 +121,15 @@ class _Run:
                 self._compare(artifact, name, inputs, own, inherited)
             if layer and short and is_l2(layer):
                 probe(self.checkpoint, layer, inputs[0], short)
+            if name not in read or name in self.checkpoint.outputs:
+                ends[name] = inherited
             kept[name] = values
             for each in list(kept):
                 if each != name and last.get(each, "") == name:
                     del kept[each]
         for artifact in running:
             _leftovers(artifact)
-            _deployed(artifact, images, name, inherited)
+            _deployed(artifact, images, ends, variables)
         return rounding
 
     def _compare(
@@ -165,25 +178,47 @@ class _Run:
         return rearranged(outcome) or settings(self.checkpoint, name, outcome)
 
 
-def _deployed(artifact: Candidate, images: Array, name: str, right: compare.Reference) -> None:
-    """The whole net at once, optimised as its users run it: the worse of both runs counts."""
-    place = next((i for i, r in enumerate(artifact.results) if r.layer == name), None)
-    if place is None or artifact.results[place].inherited is None:
-        return
-    result = artifact.results[place]
+def _deployed(
+    artifact: Candidate,
+    images: Images,
+    ends: Mapping[str, compare.Reference],
+    variables: Mapping[str, str],
+) -> None:
+    """The whole net at once, optimised as its users run it: the worse of both runs counts.
+
+    An output may be called after the source's variable: `variables` -> layer.
+    """
+    places = {result.layer: index for index, result in enumerate(artifact.results)}
+    outputs: Mapping[str, Array] = {}
+    refused = ""
     try:
-        outputs = artifact.runner.deployed(images)
-        values = list(outputs.values())[-1]
-        if problem := compare.misfit(right, values):
-            result = replace(result, problem=f"run as a whole: {problem}")
-        else:
-            found = compare.measure(right, values, artifact.limits(name, right, own=False))
-            assert result.inherited is not None
-            if found.roundings > result.inherited.roundings:
-                result = replace(result, inherited=found)
-    except (ConversionError, IndexError) as error:
-        result = replace(result, problem=f"cannot be run as a whole: {error}")
-    artifact.results[place] = result
+        found = artifact.runner.deployed(images)
+        outputs = {variables.get(name, name): values for name, values in found.items()}
+    except ConversionError as error:
+        refused = f"cannot be run as a whole: {error}"
+    if not refused and not outputs.keys() & ends.keys():
+        refused = "run as a whole, it gives none of the net's outputs"
+    for name, right in ends.items():
+        if name not in places or artifact.results[places[name]].inherited is None:
+            continue
+        result = artifact.results[places[name]]
+        if refused:
+            result = replace(result, problem=refused)
+        elif name in outputs:
+            result = _worse(artifact, result, right, outputs[name])
+        artifact.results[places[name]] = result
+
+
+def _worse(
+    artifact: Candidate, result: LayerResult, right: compare.Reference, values: Array
+) -> LayerResult:
+    if problem := compare.misfit(right, values):
+        return replace(result, problem=f"run as a whole: {problem}")
+    found = compare.measure(right, values, artifact.limits(result.layer, right, own=False))
+    assert result.inherited is not None
+    return (
+        replace(result, inherited=found) if found.roundings > result.inherited.roundings else result
+    )
 
 
 def _leftovers(artifact: Candidate) -> None:

@@ -64,7 +64,10 @@ def _ends(
 ) -> dict[str, str]:
     """Layers whose value is the graph's output itself: no layer reads it before it is turned."""
     read = {
-        name for node, owner in zip(graph.node, owners, strict=True) if owner for name in node.input
+        name
+        for node, owner in zip(graph.node, owners, strict=True)
+        if owner and not _is_inserted(node)
+        for name in node.input
     }
     return {
         layer: output

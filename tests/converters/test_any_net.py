@@ -60,7 +60,9 @@ def test_every_layer_is_matconvnet_s(net: str, shared_data: Path, tmp_path: Path
 
 def test_dcfnet_gives_what_its_authors_recorded(shared_data: Path, tmp_path: Path) -> None:
     folder = converted(shared_data / "matconvnet" / "DCFNet.mat", tmp_path, "--formats", "onnx")
-    x, *recorded = loadmat(shared_data / "matconvnet" / "DCFNet_recorded_outputs.mat")["res"].ravel()
+    x, *recorded = loadmat(shared_data / "matconvnet" / "DCFNet_recorded_outputs.mat")[
+        "res"
+    ].ravel()
     found = dict(open_artifact(folder / "model.onnx").run(x[None]))
     for name, right in zip(("conv1", "relu1", "conv2", "norm1"), recorded, strict=True):
         assert np.abs(found[name][0] - right).max() <= 2e-6 * np.abs(right).max(), name

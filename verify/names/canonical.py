@@ -99,6 +99,8 @@ def canonical_layer(name: str) -> str:
 def canonical_weight(name: str) -> str:
     """The same for `vlad.3Acore/centers`: the layer's name, then the weight's."""
     layer, slash, weight = name.rpartition("/")
+    if weight == "mean":  # `data.mean` subtracts the mean of the input `data`
+        layer = layer.removesuffix(".mean")
     return f"{canonical_layer(layer)}{slash}{weight}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from verify.names.canonical import Place
 
-__all__ = ["MOMENTS", "NAMED", "WEIGHTS"]
+__all__ = ["MERGED", "MOMENTS", "NAMED", "SUBTRACTED", "WEIGHTS"]
 
 #: The two columns of a batch norm's moments; the second is no variance (vl_nnbnorm.m).
 MOMENTS = ("mean", "sigma")
@@ -24,6 +24,11 @@ WEIGHTS: Mapping[str, tuple[Place, ...]] = {
         Place("centers", "11DK", sign=-1),
     ),
 }
+
+#: A convolution with the batch norm behind it as one layer, and a mean that the net subtracts:
+#: kinds that no file has, for what a conversion declares.
+MERGED: Mapping[str, str] = {"conv": "conv+bnorm", "convt": "convt+bnorm"}
+SUBTRACTED = "subtract"
 
 #: A NetVLAD's layer that goes by its name.
 NAMED: Mapping[str, tuple[Place, ...]] = {"WPCA": (Place("kernel", "11IO"), Place("bias", "O"))}

@@ -162,12 +162,15 @@ class Layered:
     def deployed(self, images: Array | Mapping[str, Array]) -> Mapping[str, Array]:
         """What a user of the artifact gets: the whole net at once, as its own library runs it.
 
-        By canonical name, the descriptor last. Raises `ConversionError`.
+        By canonical name, the descriptor last; an output that is called otherwise, before those.
+        Raises `ConversionError`.
         """
         given = self._fed(images)
         try:
             found = self.whole({name: self._laid(name, values) for name, values in given.items()})
-            return {n: self._capture(n, found[n]) for n in self.layers if n in found}
+            known = [name for name in self.layers if name in found]
+            names = (*(name for name in found if name not in known), *known)
+            return {name: self._capture(name, found[name]) for name in names}
         except ConversionError:
             raise
         except Exception as error:

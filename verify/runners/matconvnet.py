@@ -12,9 +12,10 @@ import numpy as np
 from converters.checkpoint import Checkpoint
 from verify import oracle
 from verify.capture import Array
+from verify.declared import without_dropout
 from verify.names.canonical import IMAGE
 from verify.names.given import Names
-from verify.reference import reference, weights_of
+from verify.reference import reference, subtracts, weights_of
 from verify.runners.layered import Images
 
 __all__ = ["MatConvNet", "open"]
@@ -32,22 +33,23 @@ class MatConvNet:
     reads: dict[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.reads = {"input": (IMAGE,)}
+        self.reads = {"input": (IMAGE,)} if subtracts(self.checkpoint) else {}
         self.reads |= {layer.name: tuple(layer.inputs) for layer in self.checkpoint.layers}
         self.layers = tuple(self.reads)
 
-    def run(self, images: Array) -> Iterator[tuple[str, Array]]:
+    def run(self, images: Array | Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
         """Every layer's output, in order."""
-        return oracle.execute(self.checkpoint, images, np.float32)
+        steps = oracle.execute(self.checkpoint, images, np.float32)
+        return (step for step in steps if step[0] in self.reads)
 
     def replay(self, layer: str, inputs: Sequence[Array]) -> Array:
         """One layer alone."""
         return oracle.replay(self.checkpoint, layer, inputs, np.float32)
 
-    def deployed(self, images: Array) -> Mapping[str, Array]:
-        """The last layer's output."""
-        *_, last = self.run(images)
-        return dict([last])
+    def deployed(self, images: Array | Mapping[str, Array]) -> Mapping[str, Array]:
+        """What no layer reads."""
+        read = {name for inputs in self.reads.values() for name in inputs}
+        return {name: values for name, values in self.run(images) if name not in read}
 
     def weights(self) -> Mapping[str, Array]:
         """Every weight by its canonical name."""
@@ -56,4 +58,4 @@ class MatConvNet:
 
 def open(path: Path, names: Names = MappingProxyType({})) -> MatConvNet:
     """Open a `.mat` file. Raises the reader's typed errors."""
-    return MatConvNet(reference(path))
+    return MatConvNet(without_dropout(reference(path)))

@@ -238,6 +238,8 @@ def _whole(
             sessions.append(
                 onnxruntime.InferenceSession(path, _options(), providers=["CPUExecutionProvider"])
             )
+        if not outputs:
+            return {}
         feeds = {inputs[name]: np.ascontiguousarray(images) for name, images in given.items()}
         found = sessions[0].run(list(outputs), feeds)
         return {layer: np.asarray(v) for layer, v in zip(outputs.values(), found, strict=True)}

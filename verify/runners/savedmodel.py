@@ -64,7 +64,7 @@ def _opened(path: Path, names: Names, own: bool = False) -> Layered:
         places = _values(*given) if own else _outputs(*given, LAYERS in signatures)
     takes, images = _inputs(path, traced)
     places |= images
-    reads = readers(path, inlined.graph, places)
+    reads = readers(path, inlined.graph, places, images)
     return Layered(
         kind="savedmodel",
         path=path,
@@ -205,7 +205,6 @@ def _whole(path: Path, serving: Any, layers: Sequence[str]) -> Whole:
         named = {DESCRIPTOR: layers[-1], **{layer: layer for layer in layers}}
         if len(found) == 1:
             named |= dict.fromkeys(found, layers[-1])
-        keys = {key: named.get(canonical_layer(key)) for key in found}
-        return {layer: found[key].numpy() for key, layer in keys.items() if layer}
+        return {named.get(canonical_layer(key), key): found[key].numpy() for key in found}
 
     return whole

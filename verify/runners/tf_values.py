@@ -46,8 +46,10 @@ def inputs_of(graph: Any, value: str) -> Sequence[str]:
     return [tensor.name for tensor in graph.get_tensor_by_name(value).op.inputs]
 
 
-def readers(path: Path, graph: Any, places: Mapping[str, Place]) -> dict[str, tuple[str, ...]]:
-    """Layer -> the layers that it reads. `places` has the image among them."""
+def readers(
+    path: Path, graph: Any, places: Mapping[str, Place], inputs: Collection[str] = (IMAGE,)
+) -> dict[str, tuple[str, ...]]:
+    """Layer -> the layers that it reads. `places` has the net's inputs among them."""
     named: dict[str, str] = {}
     for layer, place in places.items():
         if place.tensor in named:
@@ -56,7 +58,7 @@ def readers(path: Path, graph: Any, places: Mapping[str, Place]) -> dict[str, tu
     return {
         layer: sources(place.tensor, named, lambda value: inputs_of(graph, value))
         for layer, place in places.items()
-        if layer != IMAGE
+        if layer not in inputs
     }
 
 

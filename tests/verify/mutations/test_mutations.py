@@ -251,7 +251,6 @@ FAULTS = [
     Fault("epsilon 1e-6", "onnx", "postL2", "", "epsilon", rebuild=epsilon("postL2", 1e-6)),
     Fault("epsilon 1e-6", "savedmodel", "finalL2", "", "epsilon", rebuild=epsilon("finalL2", 1e-6)),
     Fault("epsilon 1e-6", "keras", "postL2", "", "epsilon of 1e-06 in place", rebuild=stated_epsilon("postL2", 1e-6)),
-    Fault("epsilon 1e-6", "h5", "preL2", "", "epsilon of 1e-06 in place", rebuild=stated_epsilon("preL2", 1e-6)),
     Fault("epsilon 1e-6", "mat", "vlad:intranorm", "", "epsilon of 1e-06 in place", rebuild=settings("vlad:intranorm", param=(32.0, 1e-6, 1.0, 0.5))),
     Fault("a leak", "mat", "relu3_2", "", "a leak of 0.1", rebuild=settings("relu3_2", leak=0.1)),
     Fault("averages", "mat", "pool3", "", "the average in place of the maximum", rebuild=settings("pool3", method="avg")),
