@@ -17,6 +17,7 @@ __all__ = [
     "ModelFileError",
     "NetError",
     "RetrievalError",
+    "TrainingError",
     "WeightsError",
 ]
 
@@ -126,3 +127,7 @@ class EnvironmentFailure(RetrievalError):
 
     A library that is not installed, a full disk, another run at the same place.
     """
+
+
+class TrainingError(RetrievalError):
+    """Training that would come to nothing: no clusters, no queries, another run's checkpoint."""

@@ -15,7 +15,7 @@ OURS = ("netvlad_keras", "converters", "verify")
 # What of ours a module may import; the longest row that fits it counts, and rows and
 # entries cover everything below them. A new module of converters needs a row.
 CHECKPOINT = ("converters.checkpoint", "converters.errors")
-SPEC = (*CHECKPOINT, "netvlad_keras.spec", "netvlad_keras.trunks")
+SPEC = (*CHECKPOINT, "netvlad_keras.net", "netvlad_keras.spec", "netvlad_keras.trunks")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "netvlad_keras": ("netvlad_keras",),
     "converters": (),
@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "converters.staging": CHECKPOINT,
     "converters.imagenet_vgg16": SPEC,
     # the two sides, and the tables between them
-    "converters.maps": ("converters.layermap",),
+    "converters.maps": ("converters.layermap", "converters.maps"),
     "converters.readers": (*CHECKPOINT, "converters.readers"),
     "converters.readers.keras_h5": (
         *CHECKPOINT,
@@ -40,23 +40,49 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "converters.writers": ("converters.errors", "converters.writers", "netvlad_keras.spec"),
     "converters.writers.sources": (*CHECKPOINT, "converters.writers.sources"),
     # what knows NetVLAD, but neither side
-    "converters.recognise": SPEC,
+    "converters.recognise": (*SPEC, "converters.recognise_weights"),
+    "converters.recognise_weights": SPEC,
     "converters.compose": SPEC,
     "converters.mini": (*SPEC, "converters.compose"),
     "converters.offtheshelf": (*SPEC, "converters.compose", "converters.imagenet_vgg16"),
     "converters.data": ("converters", "netvlad_keras"),  # scripts, run by hand
     "converters.handoff": SPEC,
-    "converters.build": (*SPEC, "netvlad_keras.model"),
-    "converters.manifest": (*SPEC, "converters.formats", "converters.convert"),
+    "converters.contract": (*SPEC, "converters.handoff"),
+    "converters.build": (
+        *SPEC,
+        "converters.handoff",
+        "netvlad_keras.graph",
+        "netvlad_keras.model",
+    ),
+    "converters.manifest": (
+        *SPEC,
+        "converters.contract",
+        "converters.convert",
+        "converters.formats",
+        "converters.handoff",
+    ),
+    # any net
+    "converters.plugins": CHECKPOINT,
+    "converters.transform": CHECKPOINT,
+    "converters.net": (
+        *SPEC,
+        "converters.layermap",
+        "converters.maps",
+        "converters.plugins",
+    ),
     # the pipeline and what calls it
     "converters.produce": (
         *SPEC,
         "converters.build",
         "converters.formats",
         "converters.handoff",
+        "converters.plugins",
         "converters.writers",
+        "netvlad_keras.graph",
     ),
     "converters.convert": ("converters", "netvlad_keras"),
+    "converters.original": ("converters", "netvlad_keras"),
+    "converters.back": ("converters", "netvlad_keras"),
     # where weights come from
     "converters.catalogue": (),
     "converters.cache": ("converters.catalogue",),
@@ -107,6 +133,7 @@ NOT_FOR_THE_WITNESS = (
 )
 
 HEAVY = {
+    "faiss",
     "h5py",
     "keras",
     "matio",
@@ -114,6 +141,8 @@ HEAVY = {
     "onnx",
     "onnxruntime",
     "pooch",
+    "pyarrow",
+    "sklearn",
     "tensorflow",
     "tf2onnx",
     "torch",

@@ -7,12 +7,15 @@ classes, with plain loops; it shares nothing with the model but its spec. N×H×
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from netvlad_keras.spec import NetVLADSpec
 from netvlad_keras.trunks import Row, Trunk
@@ -240,3 +243,81 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that asks for `case` runs once for every method and trunk."""
     if "case" in metafunc.fixturenames:
         metafunc.parametrize("case", list(SPECS))
+
+
+@pytest.fixture(scope="session")
+def make_onnx(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes small nets from images to vectors of length 1, all with the same weights."""
+
+    def make(
+        name: str = "net.onnx",
+        *,
+        layout: str = "NHWC",
+        dtype: int = onnx.TensorProto.FLOAT,
+        sizes: Sequence[int | str] = ("batch", "height", "width"),
+        metadata: Mapping[str, str] | None = None,
+        work: int = 1,
+    ) -> Path:
+        batch, height, width = sizes
+        shape = [batch, height, width, 3] if layout == "NHWC" else [batch, 3, height, width]
+        model = onnx.helper.make_model(
+            _graph(layout, dtype, shape, work),
+            opset_imports=[onnx.helper.make_opsetid("", 17)],
+            ir_version=8,
+        )
+        onnx.helper.set_model_props(model, dict(metadata or {}))
+        onnx.checker.check_model(model, full_check=True)
+        path = tmp_path_factory.mktemp("net") / name
+        onnx.save(model, path)
+        return path
+
+    return make
+
+
+def _graph(layout: str, dtype: int, shape: Sequence[int | str], work: int) -> Any:
+    """A convolution (and `work` - 1 more), its mean, 8 numbers, L2."""
+    rng = np.random.default_rng(7)
+    weights: dict[str, Array] = {
+        "kernel": rng.normal(size=(16, 3, 3, 3)).astype(np.float32) / 255,
+        "again": rng.normal(size=(16, 16, 3, 3)).astype(np.float32) / 12,
+        "mix": rng.normal(size=(16, 8)).astype(np.float32),
+    }
+    node = onnx.helper.make_node
+    nodes = [
+        node("Cast", ["image"], ["real"], to=onnx.TensorProto.FLOAT),
+        node("Transpose", ["real"], ["lying"], perm=[0, 3, 1, 2])
+        if layout == "NHWC"
+        else node("Identity", ["real"], ["lying"]),
+        node("Conv", ["lying", "kernel"], ["map0"], pads=[1, 1, 1, 1]),
+        *(
+            node("Conv", [f"map{i}", "again"], [f"map{i + 1}"], pads=[1, 1, 1, 1])
+            for i in range(work - 1)
+        ),
+        node("Relu", [f"map{work - 1}"], ["positive"]),
+        node("ReduceMean", ["positive"], ["mean"], axes=[2, 3], keepdims=0),
+        node("MatMul", ["mean", "mix"], ["long"]),
+        node("ReduceL2", ["long"], ["length"], axes=[1]),
+        node("Div", ["long", "length"], ["descriptor"]),
+    ]
+    return onnx.helper.make_graph(
+        nodes,
+        "net",
+        [onnx.helper.make_tensor_value_info("image", dtype, shape)],
+        [onnx.helper.make_tensor_value_info("descriptor", onnx.TensorProto.FLOAT, [shape[0], 8])],
+        [onnx.numpy_helper.from_array(value, key) for key, value in weights.items()],
+    )
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A folder of eleven small pictures: two sizes, and one alone of its size."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rng = np.random.default_rng(3)
+    for number in range(11):
+        height, width = (24, 32) if number % 3 else (32, 24)
+        if number == 10:
+            height, width = 17, 23
+        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return folder

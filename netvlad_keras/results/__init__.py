@@ -1,0 +1,119 @@
+"""Descriptors in files: `.npz` or `.parquet`, read and written by their suffix.
+
+Each format has a module here with `read(path)` and `write(path, rows, about)`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netvlad_keras.errors import DescriptorsError, EnvironmentFailure
+
+__all__ = ["SUFFIXES", "Descriptors", "Rows", "check_suffix", "read", "replacing", "write"]
+
+SUFFIXES = (".npz", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """Images and what a model says of them, in the order of the paths.
+
+    paths   N names of image files.
+    vectors float32 [N, D], each of length 1, row by row as `paths`.
+    about   which model made them and how, plain data: `model`, `sha256`, `dimension`, `resize`;
+            and `faults`, path -> why this image has none.
+    """
+
+    paths: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Rows(Protocol):
+    """Descriptors that need not be in memory: N×D, given a block at a time."""
+
+    @property
+    def paths(self) -> tuple[str, ...]: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    def blocks(self) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
+        """Paths and float32 [n, D], in order."""
+        ...
+
+
+def check_suffix(path: str | PathLike[str]) -> Path:
+    """The path, if its suffix is that of a format. Raises `DescriptorsError`."""
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise DescriptorsError(path, f"descriptors are {' or '.join(SUFFIXES)} files")
+    _module(path)
+    return path
+
+
+def read(path: str | PathLike[str]) -> Descriptors:
+    """Read a file of descriptors; sorted by path.
+
+    Raises `DescriptorsError` for a damaged file and for descriptors with NaN or infinity.
+    """
+    path = check_suffix(path)
+    try:
+        paths, vectors, about = _module(path).read(path)
+    except FileNotFoundError as error:
+        raise DescriptorsError(path, "there is no such file") from error
+    except Exception as error:  # zipfile, numpy and pyarrow have a dozen for broken files
+        raise DescriptorsError(path, f"is no file of descriptors: {error}") from error
+    if vectors.ndim != 2 or len(vectors) != len(paths) or len(set(paths)) != len(paths):
+        raise DescriptorsError(path, f"{len(paths)} paths and {vectors.shape} numbers do not match")
+    if not np.isfinite(vectors).all():
+        raise DescriptorsError(path, "holds NaN or infinity")
+    order = sorted(range(len(paths)), key=paths.__getitem__)
+    if order != list(range(len(paths))):
+        vectors = vectors[order]
+    return Descriptors(tuple(paths[i] for i in order), vectors, about)
+
+
+def write(path: str | PathLike[str], rows: Rows, about: Mapping[str, Any]) -> None:
+    """Write a file of descriptors, a block at a time, complete or not at all."""
+    path = check_suffix(path)
+    with replacing(path) as draft:
+        _module(path).write(draft, rows, about)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write at, which takes the place of `path` once all of it is on the disk."""
+    draft = path.with_name(f".{path.name}.part")  # one name: the next run replaces what is left
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise EnvironmentFailure(f"{path}: cannot be written: {error}") from error
+    finally:
+        with suppress(OSError):  # not there, or its folder is not
+            draft.unlink()
+
+
+def _module(path: Path) -> Any:
+    name = path.suffix.lower().removeprefix(".")
+    try:
+        return import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        raise EnvironmentFailure(
+            f"{path}: needs {error.name}, which is not installed",
+            advice="pip install 'netvlad-keras[retrieval]', or write .npz.",
+        ) from error

@@ -1,0 +1,43 @@
+"""`.parquet`: a row for each image, `path` and `descriptor` (float32, fixed length)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from netvlad_keras.results import Rows
+
+__all__ = ["read", "write"]
+
+_ABOUT = b"netvlad_keras"
+
+
+def read(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, Any]]:
+    """Paths, float32 [N, D] and what the file says of them."""
+    table = pyarrow.parquet.read_table(path, columns=["path", "descriptor"])
+    about = json.loads((table.schema.metadata or {}).get(_ABOUT, b"{}"))
+    flat = table["descriptor"].combine_chunks()
+    values = np.asarray(flat.flatten().to_numpy(), np.float32)
+    return table["path"].to_pylist(), values.reshape(len(table), -1), about
+
+
+def write(path: Path, rows: Rows, about: Mapping[str, Any]) -> None:
+    """Write the file, a row group for each block."""
+    kind = pyarrow.list_(pyarrow.float32(), rows.dimension)
+    fields = [("path", pyarrow.string()), ("descriptor", kind)]
+    schema = pyarrow.schema(fields, {_ABOUT: json.dumps(about, sort_keys=True)})
+    # Descriptors are noise to a compressor, and no dictionary is smaller than they are.
+    options = {"compression": "none", "use_dictionary": ["path"]}
+    with pyarrow.parquet.ParquetWriter(path, schema, **options) as writer:
+        for paths, block in rows.blocks():
+            values = pyarrow.array(np.ascontiguousarray(block, np.float32).ravel())
+            vectors = pyarrow.FixedSizeListArray.from_arrays(values, rows.dimension)
+            names = pyarrow.array(paths, pyarrow.string())
+            writer.write_table(pyarrow.Table.from_arrays([names, vectors], schema=schema))

@@ -1,0 +1,159 @@
+"""A folder of finished parts beside a result that is still being made, so that it can go on.
+
+A shard is written whole before the manifest names it, and only what the manifest names counts:
+after a kill at any moment no image is lost and none is there twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from netvlad_keras import results
+from netvlad_keras.errors import DescriptorsError, EnvironmentFailure
+from netvlad_keras.results import npz
+
+__all__ = ["Merged", "Shards", "opened"]
+
+_MANIFEST = "manifest.json"
+_LOCK = ".lock"
+#: Bytes of a block of the result.
+_BLOCK = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Few:
+    """A few descriptors in memory, as `results.Rows` wants them."""
+
+    paths: tuple[str, ...]
+    vectors: Sequence[NDArray[np.float32]]
+
+    @property
+    def dimension(self) -> int:
+        return len(self.vectors[0])
+
+    def blocks(self) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
+        for path, vector in zip(self.paths, self.vectors, strict=True):
+            yield (path,), vector[None]
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Rows of all shards in a given order, gathered from the disk a block at a time."""
+
+    paths: tuple[str, ...]
+    dimension: int
+    places: Mapping[str, tuple[int, int]]
+    files: Sequence[Path]
+
+    def blocks(self) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
+        step = max(1, _BLOCK // (4 * self.dimension))
+        for at in range(0, len(self.paths), step):
+            names = self.paths[at : at + step]
+            places = np.array([self.places[name] for name in names])
+            block = np.empty((len(names), self.dimension), np.float32)
+            for shard in np.unique(places[:, 0]):  # one file open at a time
+                here = places[:, 0] == shard
+                block[here] = npz.mapped(self.files[shard])[places[here, 1]]
+            yield names, block
+
+
+class Shards:
+    """The finished parts in a folder: which images are done, and their descriptors."""
+
+    def __init__(self, folder: Path, about: Mapping[str, Any], names: Sequence[str]) -> None:
+        self._folder = folder
+        self._about = dict(about)
+        self._names = list(names)
+        self._places: dict[str, tuple[int, int]] = {}
+        for shard, name in enumerate(self._names):
+            self._places |= {path: (shard, row) for row, path in enumerate(_paths(folder / name))}
+
+    @property
+    def done(self) -> frozenset[str]:
+        """Paths of the images that have a descriptor."""
+        return frozenset(self._places)
+
+    def add(self, paths: Sequence[str], vectors: Sequence[NDArray[np.float32]]) -> None:
+        """Keep descriptors for good: n of them, float32 [D], for n paths that are not done yet."""
+        shard, name = len(self._names), f"{len(self._names):06}.npz"
+        results.write(self._folder / name, _Few(tuple(paths), vectors), {})
+        self._names.append(name)
+        _write(self._folder, self._about, self._names)
+        self._places |= {path: (shard, row) for row, path in enumerate(paths)}
+
+    def merged(self, asked: Sequence[str]) -> Merged:
+        """Those of the images asked for that are done, in the order asked for."""
+        paths = tuple(path for path in asked if path in self._places)
+        files = [self._folder / name for name in self._names]
+        return Merged(paths, npz.mapped(files[0]).shape[1] if files else 0, self._places, files)
+
+    def remove(self) -> None:
+        """The result is complete: the parts are not needed any more."""
+        for path in list(self._folder.iterdir()):
+            if path.name != _LOCK:
+                path.unlink()
+
+
+@contextmanager
+def opened(output: Path, about: Mapping[str, Any], *, restart: bool = False) -> Iterator[Shards]:
+    """The parts of a result, those of an earlier run included; `restart` forgets them.
+
+    `about` says what makes the descriptors; parts of another making are refused with
+    `DescriptorsError`. One run at a time: `EnvironmentFailure` while another is at it.
+    """
+    folder = output.with_name(f"{output.name}.parts")
+    lock = FileLock(folder / _LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise EnvironmentFailure(f"{output}: another run is writing it") from error
+    except OSError as error:
+        raise EnvironmentFailure(f"{output}: cannot be written: {error}") from error
+    try:
+        if restart or not (folder / _MANIFEST).exists():
+            _write(folder, about, [])  # a shard that no manifest names is written over
+        yield _resumed(folder, about)
+    finally:
+        lock.release()
+        with suppress(OSError):  # it is not empty: the parts are for the next run
+            if not (folder / _MANIFEST).exists():
+                (folder / _LOCK).unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def _resumed(folder: Path, about: Mapping[str, Any]) -> Shards:
+    advice = "--restart begins anew; to keep them, write to another file."
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
+        before, names = dict(manifest["about"]), [str(name) for name in manifest["shards"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DescriptorsError(folder / _MANIFEST, f"is damaged: {error}", advice=advice) from error
+    if before != dict(about):
+        other = [key for key in about if before.get(key) != about[key]]
+        reason = f"holds parts made with another {', '.join(other)}"
+        raise DescriptorsError(folder, reason, advice=advice)
+    return Shards(folder, about, names)
+
+
+def _paths(shard: Path) -> list[str]:
+    try:
+        return npz.names(shard)
+    except Exception as error:  # zipfile and numpy have a dozen for broken files
+        advice = "--restart begins anew."
+        raise DescriptorsError(shard, f"is damaged: {error}", advice=advice) from error
+
+
+def _write(folder: Path, about: Mapping[str, Any], names: Sequence[str]) -> None:
+    text = json.dumps({"schema": 1, "about": dict(about), "shards": list(names)}, indent=1)
+    with results.replacing(folder / _MANIFEST) as draft:
+        draft.write_text(text, "utf-8")
