@@ -27,6 +27,7 @@ _WEIGHTLESS = (
         "softmax",
         "dropout",
         "normalize",
+        "lrn",
         "spnorm",
         "normoffset",
         "noffset",
