@@ -98,8 +98,10 @@ class Maker:
             matconvnet.write(self.rebuild(composed(checkpoint, spec, weights)), path)
         elif format.startswith("tf_"):
             netvlad_tf.write(composed(checkpoint, spec, weights), path)
-            if format == "tf_graph":
+            if self.graph:
                 write_graph(weights, path, self.graph)
+            if format == "tf_variables":
+                path.with_name(f"{path.name}.meta").unlink()
         else:
             model: Any = self.rebuild(build(spec, weights))
             formats.load(formats.ARTIFACTS[format]).write(model, path, WriteOptions())
@@ -121,12 +123,10 @@ def composed(source: Checkpoint, spec: NetVLADSpec, weights: Weights) -> Checkpo
     return replace(source, tensors=tensors, layers=layers)
 
 
-def write_graph(
-    weights: Weights, path: Path, graph: Mapping[str, Callable[[Any], Any]] | None = None
-) -> None:
+def write_graph(weights: Weights, path: Path, graph: Mapping[str, Callable[[Any], Any]]) -> None:
     """netvlad_tf_open's graph (its operations and names), of these weights' widths."""
     with tf.Graph().as_default(), tf1.name_scope("vgg16_netvlad_pca/"):
-        steps = {**graph_layers(weights), **(graph or {})}
+        steps = {**graph_layers(weights), **graph}
         x = tf1.placeholder(tf.float32, (None, None, None, 3), name="image")
         for step in steps.values():
             x = step(x)
