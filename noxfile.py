@@ -25,22 +25,34 @@ PACKAGES = ("netvlad_keras", "converters", "verify")
 
 # Tests that need TensorFlow or what comes with it. All others must pass where it is absent.
 NEEDS_TENSORFLOW: tuple[str, ...] = (
+    "tests/converters/test_any_net.py",
     "tests/converters/test_cli_convert.py",
     "tests/converters/test_convert.py",
+    "tests/converters/test_derive.py",
     "tests/converters/test_release.py",
     "tests/converters/writers/sources/test_netvlad_tf.py",
+    "tests/netvlad_keras/test_clusters.py",
     "tests/netvlad_keras/test_engines.py",
+    "tests/netvlad_keras/test_loss.py",
     "tests/netvlad_keras/test_model.py",
     "tests/netvlad_keras/test_torch.py",
+    "tests/netvlad_keras/test_train.py",
     "tests/netvlad_keras/test_weights.py",
+    "tests/netvlad_keras/test_whitening.py",
+    "tests/fuzz/test_fuzz.py",
+    "tests/heavy",
     "tests/test_readme.py",
     "tests/verify/mutations",
     "tests/verify/runners",
+    "tests/verify/test_any_net.py",
     "tests/verify/test_check.py",
     "tests/verify/test_diff_foreign.py",
     "tests/verify/test_images_command.py",
     "tests/verify/test_third_party.py",
 )
+
+# A module's tests stay together: they share what is costly to make.
+WORKERS = ("-n", "2", "--dist", "loadfile")
 
 # Heavy: they have their own session.
 MUTATIONS = "tests/verify/mutations"
@@ -61,9 +73,9 @@ def convert(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The default test run; arguments go to pytest."""
-    _install(session, ".[convert,retrieval,train]", "tests")
+    _install(session, ".[convert,retrieval,train,simplify]", "tests")
     _ground_truth(session)
-    session.run("pytest", f"--ignore={MUTATIONS}", *session.posargs)
+    session.run("pytest", *WORKERS, f"--ignore={MUTATIONS}", *session.posargs)
 
 
 @nox.session
@@ -74,7 +86,7 @@ def light(session: nox.Session) -> None:
     found = "' '.join(filter(importlib.util.find_spec, sys.argv[1:]))"
     session.run("python", "-c", f"import importlib.util, sys; sys.exit({found} or 0)", *HEAVY)
     ignored = [f"--ignore={path}" for path in NEEDS_TENSORFLOW]
-    session.run("pytest", *ignored, *session.posargs)
+    session.run("pytest", *WORKERS, *ignored, *session.posargs)
 
 
 @nox.session(venv_backend="virtualenv")
@@ -135,6 +147,21 @@ def mutations(session: nox.Session) -> None:
     """Planted faults: each must be caught, and charged to its layer and cause. Prints the score."""
     _install(session, ".[convert]", "tests")
     session.run("pytest", "-s", MUTATIONS, *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Mutated files through every reader: `nox -s fuzz -- --count 20000` or `--seconds 600`."""
+    _install(session, ".[convert]", "tests")
+    with session.chdir("tests"):
+        session.run("python", "-m", "fuzz", *session.posargs)
+
+
+@nox.session
+def kills(session: nox.Session) -> None:
+    """`convert`, killed and on full disks: `nox -s kills -- --kills 200 --disks 40 --pairs 5`."""
+    _install(session, ".[convert]", "tests")
+    session.run("python", "tests/heavy/kills.py", *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -53,6 +53,15 @@ __all__ = [
 _register = keras.saving.register_keras_serializable(package="netvlad_keras")
 
 
+def _keep_precise(layer: keras.layers.Layer) -> None:
+    """Compute in the type of the weights where the policy is a mixed one.
+
+    Half precision ends at 65,504, which the squares of conv5_3 exceed, and 1e-12 is 0 in it.
+    """
+    if layer.compute_dtype != layer.variable_dtype:
+        layer.dtype_policy = layer.variable_dtype
+
+
 @_register
 class MeanSubtraction(keras.layers.Layer):
     """Subtracts one mean colour, or a mean image, from an image: N×H×W×C to the same.
@@ -95,6 +104,7 @@ class CrossChannelNormalization(keras.layers.Layer):
     def __init__(self, window: int, kappa: float, alpha: float, beta: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.window, self.kappa, self.alpha, self.beta = int(window), kappa, alpha, beta
+        _keep_precise(self)
 
     def call(self, inputs: Any) -> Any:
         weight = self.kappa + self.alpha * self._energy(inputs)
@@ -128,6 +138,7 @@ class L2Normalization(keras.layers.Layer):
     def __init__(self, epsilon: float = 1e-12, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = epsilon
+        _keep_precise(self)
 
     def call(self, inputs: Any) -> Any:
         total = ops.sum(ops.square(inputs), axis=-1, keepdims=True)
@@ -155,6 +166,7 @@ class WholeL2Normalization(keras.layers.Layer):
     def __init__(self, epsilon: float = 1e-12, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = epsilon
+        _keep_precise(self)
 
     def call(self, inputs: Any) -> Any:
         flat = inputs
@@ -195,6 +207,7 @@ class NetVLAD(keras.layers.Layer):
         self.clusters = clusters
         self.use_bias = use_bias
         self.initializer = initializer
+        _keep_precise(self)
 
     def build(self, input_shape: Any) -> None:
         shape, start = (input_shape[-1], self.clusters), self.initializer
@@ -202,7 +215,8 @@ class NetVLAD(keras.layers.Layer):
         self.assignment = self.add_weight(name="assignment", shape=shape, initializer=start)
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=shape[1:], initializer="zeros")
-        self.centers = self.add_weight(name="centers", shape=shape, initializer=start)
+        # zero until there are clusters: `clusters.is_initialised` goes by it
+        self.centers = self.add_weight(name="centers", shape=shape, initializer="zeros")
         name_for_torch(self.weights)
 
     def call(self, inputs: Any) -> Any:

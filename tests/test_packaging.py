@@ -41,6 +41,7 @@ HEAVY = (
 # Each is run as `python -m`, and prints its help.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "converters": ("convert", "back", "inspect", "sources"),
+    "converters.mcn2onnx": (),
     "netvlad_keras": ("describe", "search", "evaluate"),
     "netvlad_keras.train": (),
     "verify": ("check", "diff", "images"),

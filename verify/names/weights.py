@@ -11,7 +11,7 @@ from verify.axes import turned
 from verify.capture import Array
 from verify.names.canonical import Place, canonical_weight, weight_axes
 
-__all__ = ["KERAS", "ONNX", "by_name", "placed"]
+__all__ = ["KERAS", "ONNX", "by_name", "called_alike", "placed"]
 
 #: Keras variables, and those of a SavedModel: the model's own axes. A 1×1 convolution may stand
 #: for a matrix.
@@ -65,6 +65,11 @@ def by_name(
         found[name] = placed(array if place.sign == 1 else np.negative(array), axes, name)
         owners[name] = own
     return found
+
+
+def called_alike(name: str) -> bool:
+    """Whether a tensor has a weight's name, `conv1/bias`."""
+    return bool(weight_axes(canonical_weight(name)))
 
 
 def placed(array: Array, axes: str, name: str) -> Array:

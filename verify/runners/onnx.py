@@ -18,18 +18,10 @@ import onnxruntime
 
 from converters.errors import LayerError, MappingError, ReadError
 from verify.capture import Array
-from verify.names.canonical import (
-    IMAGE,
-    KNOWN,
-    Place,
-    canonical_layer,
-    canonical_weight,
-    layer_axes,
-    weight_axes,
-)
+from verify.names.canonical import IMAGE, KNOWN, Place, canonical_layer, layer_axes
 from verify.names.given import Names, check
 from verify.names.onnx import LAYOUTS, VALUES
-from verify.names.weights import ONNX, by_name
+from verify.names.weights import ONNX, by_name, called_alike
 from verify.runners.layered import Images, Layered, Step, Whole, own_named, sources
 from verify.runners.onnx_file import Opened, read
 from verify.runners.onnx_graph import Graph, layouts
@@ -58,7 +50,10 @@ def open_all(path: Path) -> Layered:
 
 def _opened(path: Path, names: Names, own: bool = False) -> Layered:
     opened = read(path)
-    graph = Graph(opened.model)
+    try:
+        graph = Graph(opened.model)
+    except onnx.shape_inference.InferenceError as error:
+        raise ReadError(path, f"its types and shapes contradict each other: {error}") from error
     if not graph.inputs:
         raise ReadError(path, "is not a model of images: it has no input")
     takes, images = _inputs(graph)
@@ -257,7 +252,7 @@ def _weights(opened: Opened, names: Names) -> dict[str, Array]:
     for name, values in opened.initializers.items():
         stem, _, number = name.rpartition(".")
         is_index = values.dtype.kind in "iub" and values.dtype.itemsize > 1
-        if is_index or (values.size < 2 and not weight_axes(canonical_weight(name))):
+        if is_index or (values.size < 2 and not called_alike(name)):
             continue
         if number.isdecimal() and stem.endswith("/kernel"):
             parts.setdefault(stem, {})[int(number)] = values
