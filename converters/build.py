@@ -27,8 +27,11 @@ def build(spec: Spec, arrays: Mapping[str, Array]) -> Any:
     are not copied: the model's variables live in them. Raises
     `netvlad_keras.weights.WeightsError` before anything is assigned.
     """
-    is_netvlad = isinstance(spec, NetVLADSpec)
-    model: Any = (NetVLADModel if is_netvlad else MatConvNetModel)(spec, zeros=True)
+    model: NetVLADModel | MatConvNetModel
+    if isinstance(spec, NetVLADSpec):
+        model = NetVLADModel(spec, zeros=True)
+    else:
+        model = MatConvNetModel(spec, zeros=True)
     model.assign({name: _lent(array) for name, array in arrays.items()})
     return model
 

@@ -89,12 +89,12 @@ def _merged(checkpoint: Checkpoint) -> Checkpoint:
         )
     tensors = dict(checkpoint.tensors)
     made: dict[str, Layer] = {}
-    for name, before in pairs.items():
-        conv, norm = layers[before], layers[name]
+    for name, conv_name in pairs.items():
+        conv, norm = layers[conv_name], layers[name]
         kernel, bias = _folded(conv, [checkpoint.tensors[p] for p in (*conv.params, *norm.params)])
         own = conv.params[0], conv.params[1] if len(conv.params) > 1 else norm.params[1]
         tensors |= {own[0]: kernel, own[1]: bias}
-        made[before] = replace(conv, params=own, output=norm.output)
+        made[conv_name] = replace(conv, params=own, output=norm.output)
     kept = [
         replace(made.get(layer.name, layer), inputs=tuple(pairs.get(n, n) for n in layer.inputs))
         for layer in checkpoint.layers

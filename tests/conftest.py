@@ -28,6 +28,7 @@ def mini_mat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mini_artifacts(mini_mat: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a conversion made of `mini_mat`, all formats; not to be changed."""
+    pytest.importorskip("tensorflow", reason="it makes the artifacts")
     from converters.convert import DEFAULT_FORMATS, Request, convert
     from converters.sources import SourceFiles
 

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 from converters.errors import ReadError
 
-__all__ = ["RECORDED", "Array", "Capture", "Images", "Runner", "fingerprint", "load", "save"]
+__all__ = [
+    *("RECORDED", "Array", "Capture", "Images", "Runner"),
+    *("batches", "fingerprint", "load", "save"),
+]
 
 Array = NDArray[Any]
 #: One input, or each of several by its name.
@@ -74,6 +77,11 @@ class Capture:
     artifact: str
     input_hash: str
     layers: Mapping[str, Array]
+
+
+def batches(images: Images) -> list[Array]:
+    """What every input of a net is given."""
+    return list(images.values()) if isinstance(images, Mapping) else [images]
 
 
 def fingerprint(images: Array) -> str:

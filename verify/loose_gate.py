@@ -15,7 +15,7 @@ import numpy as np
 
 from converters.checkpoint import Checkpoint
 from verify.candidate import Candidate
-from verify.capture import RECORDED, Array, Runner
+from verify.capture import RECORDED, Images, Runner
 from verify.fast_pow import STOCK_CPU
 from verify.oracle import execute
 from verify.result import Column, LayerResult, Report
@@ -33,7 +33,7 @@ def explained(
     report: Report,
     checkpoint: Checkpoint,
     runners: Mapping[str, Runner],
-    images: Mapping[str, Array],
+    images: Mapping[str, Images],
     tolerance: Tolerance,
 ) -> Report:
     """The report, with the cause where it is this one.
@@ -78,7 +78,7 @@ def _distance(last: LayerResult) -> float:
 
 
 def _tried(
-    column: Column, checkpoint: Checkpoint, runner: Runner, images: Array, gate: float
+    column: Column, checkpoint: Checkpoint, runner: Runner, images: Images, gate: float
 ) -> Column:
     """The column, if the oracle with the approximation gives every layer that differs."""
     results = {result.layer: result for result in column.layers}

@@ -16,17 +16,27 @@ from converters.checkpoint import MEAN, Checkpoint
 from converters.errors import ConversionError, ReadError
 from converters.mini import mini
 from verify import regimes
+from verify.capture import Array
 from verify.inputs import Inputs, channels, contract, value_range
 
 MANIFEST: Mapping[str, Any] = {
-    "inputs": [{"shape": ["batch", "height", "width", 3], "range": [0, 1], "minimum_height": 16,
-                "minimum_width": 20}]
+    "inputs": [{"name": "image", "shape": ["batch", "height", "width", 3], "range": [0, 1],
+                "minimum_height": 16, "minimum_width": 20}]
 }  # fmt: skip
 
 
 def asked(**options: Any) -> Inputs:
     every = {"inputs": None, "all_inputs": False, "image": None, "images": None}
     return Inputs.asked(argparse.Namespace(**{**every, "input_range": None, **options}))
+
+
+def batches(inputs: Inputs, manifest: Mapping[str, Any], net: Checkpoint) -> dict[str, Array]:
+    """What a net of one input is given."""
+    found: dict[str, Array] = {}
+    for name, images in inputs.made(manifest, net).items():
+        assert isinstance(images, np.ndarray)
+        found[name] = images
+    return found
 
 
 def picture(path: Path, height: int = 30, width: int = 40) -> Path:
@@ -92,18 +102,18 @@ def test_an_empty_folder_of_pictures(tmp_path: Path) -> None:
 
 def test_by_default_three_and_all_where_all_are_asked_for() -> None:
     assert tuple(asked().made({}, mini())) == ("photograph", "black", "odd")
-    every = asked(all_inputs=True).made({}, mini())
+    every = batches(asked(all_inputs=True), {}, mini())
     assert tuple(every) == regimes.ALL
     assert {"noise", "white", "constant", "batch_of_3", "smallest"} <= every.keys()
     assert every["batch_of_3"].shape[0] == 3
-    assert every["smallest"].shape[1:3] == (23, 23)
+    assert every["smallest"].shape[1:3] == (16, 16)  # four pools in halves
 
 
 def test_pictures_go_by_their_files_names(tmp_path: Path) -> None:
     picture(tmp_path / "set" / "street.png")
     picture(tmp_path / "set" / "night" / "street.png", 40, 50)
     other = picture(tmp_path / "other" / "street.png", 24, 24)
-    found = asked(inputs="black", images=tmp_path / "set", image=other).made({}, mini())
+    found = batches(asked(inputs="black", images=tmp_path / "set", image=other), {}, mini())
     assert {name: images.shape[1:3] for name, images in found.items()} == {
         "black": (96, 128),
         "night/street.png": (40, 50),
@@ -115,14 +125,14 @@ def test_pictures_go_by_their_files_names(tmp_path: Path) -> None:
 def test_a_picture_that_is_too_small_for_the_net(tmp_path: Path) -> None:
     picture(tmp_path / "tiny.png", 20, 15)
     with pytest.raises(ConversionError, match="20×15 is too small"):
-        asked(images=tmp_path).made({}, mini())
+        batches(asked(images=tmp_path), {}, mini())
 
 
 def test_the_contract_is_the_manifest_s() -> None:
     found = contract(MANIFEST, mini())
     assert (found.channels, found.low, found.high, found.smallest) == (3, 0.0, 1.0, (16, 20))
     assert contract(MANIFEST, mini(), (-1.0, 2.0)).low == -1.0
-    white = asked(inputs="white").made(MANIFEST, mini())["white"]
+    white = batches(asked(inputs="white"), MANIFEST, mini())["white"]
     assert white.dtype == np.float32
     assert white.max() == 1.0
 
@@ -130,8 +140,8 @@ def test_the_contract_is_the_manifest_s() -> None:
 def test_without_a_manifest_it_is_the_source_s() -> None:
     assert channels(mini()) == 3
     assert channels(grey()) == 1
-    assert asked(inputs="black").made({}, grey())["black"].shape == (1, 96, 128, 1)
-    spread = asked(inputs="photograph", input_range="-1,1").made({}, grey())["photograph"]
+    assert batches(asked(inputs="black"), {}, grey())["black"].shape == (1, 96, 128, 1)
+    spread = batches(asked(inputs="photograph", input_range="-1,1"), {}, grey())["photograph"]
     assert spread.dtype == np.float32
     assert -1.0 <= spread.min() < -0.5
     assert 0.5 < spread.max() <= 1.0
@@ -140,11 +150,11 @@ def test_without_a_manifest_it_is_the_source_s() -> None:
 def test_a_fixed_size_leaves_out_what_cannot_have_it(tmp_path: Path) -> None:
     fixed = {**MANIFEST, "onnx": {"size": [40, 52], "batch": 2}}
     assert list(asked().made(fixed, mini())) == ["photograph", "black"]
-    every = asked(all_inputs=True).made(fixed, mini())
+    every = batches(asked(all_inputs=True), fixed, mini())
     assert {images.shape for images in every.values()} == {(2, 40, 52, 3)}
-    assert "odd" in asked(inputs="odd").made(fixed, mini())
+    assert "odd" in batches(asked(inputs="odd"), fixed, mini())
     picture(tmp_path / "a.png", 40, 52)
-    assert asked(images=tmp_path).made(fixed, mini())["a.png"].shape == (2, 40, 52, 3)
+    assert batches(asked(images=tmp_path), fixed, mini())["a.png"].shape == (2, 40, 52, 3)
     picture(tmp_path / "b.png")
     with pytest.raises(ConversionError, match="30×40 pixels, but the ONNX file was made for 40×52"):
-        asked(images=tmp_path).made(fixed, mini())
+        batches(asked(images=tmp_path), fixed, mini())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converters.checkpoint import Layer
 from converters.mini import mini
 from verify import oracle, regimes
+from verify.capture import Array, Images
 from verify.fast_pow import STOCK_CPU
 from verify.loose_gate import CAUSE, explained
 from verify.operators import OPERATORS, Operator
@@ -19,7 +18,6 @@ from verify.result import Report, Verdict
 from verify.tolerance import Tolerance
 from verify.witness import witness
 
-Array = NDArray[Any]
 SOURCE = mini()
 IMAGES = {"picture": regimes.photograph(40, 48)}
 
@@ -34,13 +32,13 @@ class Program:
         self.operators = operators
         self.layers = ("input", *(layer.name for layer in SOURCE.layers))
 
-    def run(self, images: Array) -> Iterator[tuple[str, Array]]:
+    def run(self, images: Images) -> Iterator[tuple[str, Array]]:
         return oracle.execute(SOURCE, images, np.float32, operators=self.operators)
 
     def replay(self, layer: str, inputs: Sequence[Array]) -> Array:
         return oracle.replay(SOURCE, layer, inputs, np.float32, operators=self.operators)
 
-    def deployed(self, images: Array) -> Mapping[str, Array]:
+    def deployed(self, images: Images) -> Mapping[str, Array]:
         return dict([list(self.run(images))[-1]])
 
     def weights(self) -> Mapping[str, Array]:

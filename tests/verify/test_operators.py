@@ -17,6 +17,9 @@ RANDOM = np.random.default_rng(8)
 SAMPLES: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
     "conv": ([(3, 3, 4, 2), (2,)], {"pad": (1, 1, 1, 1)}),
     "convt": ([(3, 3, 2, 4), (2,)], {"upsample": (2, 2)}),
+    "conv+bnorm": ([(3, 3, 4, 2), (2,), (2,), (2,), (2, 2)], {"pad": (1, 1, 1, 1)}),
+    "convt+bnorm": ([(3, 3, 2, 4), (2,), (2,), (2,), (2, 2)], {"upsample": (2, 2)}),
+    "subtract": ([(5, 6, 4)], {}),
     "pool": ([], {"pool": (2, 2), "method": "avg", "pad": (0, 1, 0, 1)}),
     "relu": ([], {"leak": 0.1}),
     "normalize": ([], {"param": (3, 1.0, 2e-5, 0.75)}),

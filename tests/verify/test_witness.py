@@ -13,7 +13,7 @@ from converters.checkpoint import Checkpoint
 from converters.mini import mini
 from verify import oracle
 from verify.candidate import Failure
-from verify.capture import Array
+from verify.capture import Array, Images
 from verify.reference import weights_of
 from verify.result import Verdict
 from verify.runners import ONEDNN
@@ -35,7 +35,7 @@ class InMemory:
     notes: tuple[str, ...] = ()
     change: Callable[[str, Array], Array] = field(default=lambda layer, values: values)
 
-    def run(self, images: Array) -> Iterator[tuple[str, Array]]:
+    def run(self, images: Images) -> Iterator[tuple[str, Array]]:
         for name, values in oracle.execute(self.checkpoint, images, np.float32):
             if name in self.layers:
                 yield name, self.change(name, values)
@@ -43,7 +43,7 @@ class InMemory:
     def replay(self, layer: str, inputs: Sequence[Array]) -> Array:
         return self.change(layer, oracle.replay(self.checkpoint, layer, inputs, np.float32))
 
-    def deployed(self, images: Array) -> Mapping[str, Array]:
+    def deployed(self, images: Images) -> Mapping[str, Array]:
         return dict(list(InMemory.run(self, images))[-1:])
 
     def weights(self) -> Mapping[str, Array]:
@@ -84,7 +84,7 @@ def test_a_missing_layer_is_a_failure() -> None:
 
 def test_an_extra_layer_is_a_failure() -> None:
     class Extra(InMemory):
-        def run(self, images: Array) -> Iterator[tuple[str, Array]]:
+        def run(self, images: Images) -> Iterator[tuple[str, Array]]:
             yield from super().run(images)
             yield "softmax", np.zeros((2, 1))
 

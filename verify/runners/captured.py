@@ -15,7 +15,7 @@ import numpy as np
 from converters.checkpoint import Checkpoint
 from converters.errors import ConversionError, ReadError
 from verify import oracle
-from verify.capture import RECORDED, Array
+from verify.capture import RECORDED, Array, Images
 from verify.names.canonical import canonical_layer
 from verify.runners import captured_file
 
@@ -40,7 +40,7 @@ class Captured:
     notes: tuple[str, ...]
     kind: str = field(default=RECORDED, init=False)
 
-    def run(self, images: Array) -> Iterator[tuple[str, Array]]:
+    def run(self, images: Images) -> Iterator[tuple[str, Array]]:
         """What was kept; the images are those it was made from."""
         yield from self.arrays.items()
 
@@ -48,7 +48,7 @@ class Captured:
         """Raises `ConversionError`."""
         raise ConversionError(f"{self.path}: a capture cannot be run")
 
-    def deployed(self, images: Array) -> Mapping[str, Array]:
+    def deployed(self, images: Images) -> Mapping[str, Array]:
         """The last of the layers."""
         return {name: self.arrays[name] for name in self.layers[-1:]}
 
@@ -57,7 +57,7 @@ class Captured:
         return {}
 
 
-def shapes(checkpoint: Checkpoint, images: Array) -> Shapes:
+def shapes(checkpoint: Checkpoint, images: Images) -> Shapes:
     """Layer -> shape of its output on these images, in order, `input` first."""
     return {name: y.shape for name, y in oracle.execute(checkpoint, images, np.float32)}
 

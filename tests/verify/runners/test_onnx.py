@@ -293,8 +293,8 @@ def test_what_is_no_model_is_a_read_error(tmp_path: Path, content: bytes) -> Non
 def test_each_of_two_inputs_is_given_by_its_name(tmp_path: Path) -> None:
     made = model([helper.make_node("Sub", ["left", "right"], ["conv1_1"])], {}, ["conv1_1"])
     del made.graph.input[:]
+    shape: list[str | int] = ["n", "h", "w", 3]
     for name in ("left", "right"):
-        shape = ["n", "h", "w", 3]
         made.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     runner: Any = runners_onnx.open(write(tmp_path / "m.onnx", made))
     one, two = np.full((1, 2, 2, 3), 5.0), np.full((1, 2, 2, 3), 2.0)
