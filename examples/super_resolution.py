@@ -19,9 +19,10 @@ from PIL import Image
 Array = NDArray[Any]
 
 #: ITU-R BT.601 as MATLAB's rgb2ycbcr has it, for values from 0 to 255.
-TO_YCBCR = np.array(
-    [[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]
-) / 255
+TO_YCBCR = (
+    np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
+    / 255
+)
 OFFSET = np.array([16.0, 128.0, 128.0])
 
 
@@ -49,7 +50,10 @@ def doubled(session: Any, picture: Image.Image) -> Image.Image:
 
 def _bicubic(channel: Array) -> Array:
     image = Image.fromarray(channel.astype(np.float32))
-    return np.asarray(image.resize((2 * image.width, 2 * image.height), Image.Resampling.BICUBIC))
+    large: Array = np.asarray(
+        image.resize((2 * image.width, 2 * image.height), Image.Resampling.BICUBIC)
+    )
+    return large
 
 
 def psnr(one: Image.Image, other: Image.Image, border: int = 2) -> float:
