@@ -35,7 +35,8 @@ def to_ycbcr(rgb: Array) -> Array:
 def to_rgb(ycbcr: Array) -> Array:
     """The way back, uint8."""
     rgb = (ycbcr - OFFSET) @ np.linalg.inv(TO_YCBCR).T
-    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
+    pixels: Array = np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def doubled(session: Any, picture: Image.Image) -> Image.Image:
