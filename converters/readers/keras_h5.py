@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from converters.checkpoint import Array, Checkpoint, Origin
 from converters.errors import ReadError
+from converters.readers import memory
+from converters.readers.hdf5_scan import walk
 from netvlad_keras.spec import IMAGENET_MEAN
 from netvlad_keras.weights import WeightsError, opened
 
 __all__ = ["read"]
+
+_SWELL = 64  # Keras stores its archive's members as they are
 
 
 def read(path: Path) -> Checkpoint:
@@ -23,6 +31,8 @@ def read(path: Path) -> Checkpoint:
     Raises `ReadError`.
     """
     path = Path(path)
+    _scan(path)
+    memory.at("values")
     try:
         with opened(path) as file:
             tensors: dict[str, Array] = {k: np.asarray(v) for k, v in file.entries.items()}
@@ -37,6 +47,29 @@ def read(path: Path) -> Checkpoint:
     session = file.spec.name if file.spec else ""
     origin = Origin(path, "keras_h5", (path,), session, tuple(notes))
     return Checkpoint(tensors, (), record, origin)
+
+
+def _scan(path: Path) -> None:
+    """Refuse an HDF5 file that leads out of itself, declares what it lacks, or holds itself.
+
+    What cannot be opened at all is left to the reader, which says why.
+    """
+    memory.at("pre-scan")
+    with suppress(OSError, zipfile.BadZipFile, KeyError), ExitStack() as stack:
+        source: Path | io.BytesIO = path
+        if zipfile.is_zipfile(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            weights = archive.getinfo("model.weights.h5")
+            if weights.file_size > _SWELL * path.stat().st_size:
+                raise ReadError(path, f"its weights would swell to {weights.file_size} bytes")
+            source = io.BytesIO(archive.read(weights))
+        file = stack.enter_context(h5py.File(source, "r"))
+        try:
+            walk(file["/"])
+        except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
+            raise ReadError(path, f"cannot be parsed: {error}") from error
+        except ReadError as error:
+            raise ReadError(path, error.reason, advice=error.advice) from error
 
 
 def _refuse_not_finite(path: Path, tensors: dict[str, Array]) -> None:

@@ -19,10 +19,13 @@ from matio.v5 import matreader5
 from matio.v7 import matreader7
 
 from converters.errors import ReadError
-from converters.readers import mat_v5, mat_v73
+from converters.readers import mat_v5, memory
+from converters.readers.mat_io_value import neutral
 from converters.readers.mat_value import MatObject, Struct
 
 __all__ = ["decoder"]
+
+_HEADER = 128
 
 
 def decoder(path: Path) -> Callable[[MatObject], Struct]:
@@ -40,7 +43,7 @@ def decoder(path: Path) -> Callable[[MatObject], Struct]:
             if subsystem is None:
                 raise ValueError(reason)
             content = _content(subsystem, item)
-        properties = {name: mat_v5.neutral(value) for name, value in content.items()}
+        properties = {name: neutral(value) for name, value in content.items()}
         saved = properties.pop("any", None)
         return properties | saved if isinstance(saved, dict) else properties
 
@@ -79,12 +82,10 @@ def _subsystem(path: Path) -> tuple[Any, str]:
 
 
 def _parsed(path: Path) -> Any:
-    offset, _, byte_order = read_mat_header(path)
+    memory.at("class objects")
+    _, _, byte_order = read_mat_header(path)
     if not h5py.is_hdf5(path):
-        with path.open("rb") as file:
-            return matreader5.read_subsystem(file, offset, byte_order, True, False)
+        walked = mat_v5.subsystem(path)
+        return walked and matreader5.read_subsystem(walked, _HEADER, byte_order, True, False)
     with h5py.File(path, "r") as file:
-        if mat_v73.SUBSYSTEM in file:
-            # mat-io follows links out of the file, so walk it once before.
-            mat_v73.walk(mat_v73.member(file, mat_v73.SUBSYSTEM))
         return matreader7.read_subsystem(file, byte_order, True, False)

@@ -1,7 +1,6 @@
 """MAT-file version 7.3, which is HDF5: walked with h5py, and never out of the file.
 
-An HDF5 file may point into other files: by external links, by external storage
-and by virtual datasets. MATLAB writes none of them, so each is refused.
+Everything in the file is looked at before any of its data is read (`hdf5_scan`).
 """
 
 from __future__ import annotations
@@ -14,22 +13,24 @@ import numpy as np
 
 from converters.checkpoint import Array
 from converters.errors import ReadError
+from converters.readers import memory
+from converters.readers.hdf5_scan import believable, inside, member, walk
 from converters.readers.mat_value import Foreign, MatObject, Struct, Value
 
-__all__ = ["SUBSYSTEM", "load", "member", "neutral", "variables", "walk"]
+__all__ = ["SUBSYSTEM", "load", "neutral", "variables"]
 
 #: The group in which MATLAB keeps the contents of class objects.
 SUBSYSTEM = "#subsystem#"
 _OPAQUE = 3  # MATLAB_object_decode of a class object; 1 is a function handle
 _INTEGERS = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _NUMERIC = frozenset(("double", "single", "logical", *_INTEGERS))
-# zlib's best is 1032 to 1; a dataset that declares more than that is not stored.
-_DEFLATE_LIMIT, _SMALL = 1032, 1 << 20
 
 
 def variables(path: Path) -> dict[str, str]:
     """Name -> MATLAB class of every variable; no data is read."""
+    memory.at("pre-scan")
     with h5py.File(path, "r") as file:
+        walk(file["/"])
         names = [name for name in file if not name.startswith("#")]
         kinds = {name: _class(member(file, name)) for name in names}
     if kinds and not any(kinds.values()):
@@ -43,32 +44,9 @@ def variables(path: Path) -> dict[str, str]:
 
 def load(path: Path, names: Iterable[str]) -> Struct:
     """The named variables. h5py's errors come out as they are."""
+    memory.at("values")
     with h5py.File(path, "r") as file:
         return {name: neutral(member(file, name)) for name in names if name in file}
-
-
-def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
-    """What `name` is in a group; refuses everything that could lie outside the file."""
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise _outside(group, name, "is a link")
-    return _inside(group[name])
-
-
-def walk(root: h5py.Group | h5py.Dataset) -> None:
-    """Refuse what lies outside the file anywhere below an object; its data is not read."""
-    waiting, seen = [root], set()
-    while waiting:
-        item = _inside(waiting.pop())
-        address = h5py.h5o.get_info(item.id).addr
-        if address in seen:
-            continue
-        seen.add(address)
-        if isinstance(item, h5py.Group):
-            waiting += [member(item, name) for name in item]
-        elif item.dtype.kind == "O" and h5py.check_ref_dtype(item.dtype):
-            waiting += [item.file[reference] for reference in item[()].ravel() if reference]
-        else:
-            _believable(item)
 
 
 def neutral(item: h5py.Group | h5py.Dataset) -> Value:
@@ -106,22 +84,15 @@ def _struct(group: h5py.Group) -> Value:
 def _dereferenced(item: h5py.Dataset) -> list[Value]:
     # HDF5's axes are MATLAB's reversed, so its C order is MATLAB's linear order.
     file = item.file
-    return [neutral(_inside(file[reference])) for reference in item[()].ravel()]
-
-
-def _believable(item: h5py.Dataset) -> None:
-    stored = item.id.get_storage_size()
-    if item.nbytes > max(_SMALL, _DEFLATE_LIMIT * stored):
-        raise ReadError(
-            item.file.filename,
-            f"{item.name} declares {item.nbytes} bytes, but {stored} are stored",
-            advice="The file is damaged: fetch it again.",
-        )
+    return [neutral(inside(file[reference])) for reference in item[()].ravel()]
 
 
 def _numeric(item: h5py.Dataset) -> Array:
-    _believable(item)
-    data: Array = item[()].T
+    believable(item)
+    data: Array = memory.empty(item.nbytes).view(item.dtype).reshape(item.shape)
+    if item.size:
+        item.read_direct(data)
+    data = data.T
     return data if data.dtype.isnative else data.astype(data.dtype.newbyteorder("="))
 
 
@@ -141,22 +112,3 @@ def _class(item: h5py.Group | h5py.Dataset) -> str:
 def _flag(item: h5py.Group | h5py.Dataset, name: str) -> int:
     # Asking whether it is there costs a fraction of h5py's failing to find it.
     return int(item.attrs[name]) if name in item.attrs else 0
-
-
-def _inside(item: h5py.Group | h5py.Dataset) -> h5py.Group | h5py.Dataset:
-    if isinstance(item, h5py.Dataset):
-        creation = item.id.get_create_plist()
-        if creation.get_external_count():
-            raise _outside(item, "", "keeps its data in another file")
-        if creation.get_layout() == h5py.h5d.VIRTUAL:
-            raise _outside(item, "", "is a virtual dataset")
-    return item
-
-
-def _outside(item: h5py.Group | h5py.Dataset, name: str, reason: str) -> ReadError:
-    place = "/".join(part for part in ((item.name or "").rstrip("/"), name) if part)
-    return ReadError(
-        item.file.filename,
-        f"{place or 'an object'} {reason}, which MATLAB never writes",
-        advice="The file was made to reach outside itself: do not trust it.",
-    )

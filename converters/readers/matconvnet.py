@@ -1,6 +1,6 @@
 """MatConvNet's .mat files, MAT versions 5 to 7.3, as people really saved them.
 
-The container (scipy's or h5py's) is turned into one neutral form; everything
+The container is turned into one neutral form; everything
 after that does not know which it was. SimpleNN and DagNN are told apart by
 their layers. NetVLAD's nets (Relja/netvlad) are SimpleNN nets with layers of
 its own classes.
@@ -21,6 +21,7 @@ from converters.checkpoint import MEAN, Array, Checkpoint, Origin
 from converters.errors import ConversionError, EnvironmentFailure, ReadError
 from converters.readers import dagnn, simplenn
 from converters.readers.finite import not_finite
+from converters.readers.mat_v5_elements import Damaged
 from converters.readers.mat_value import MatObject, Struct, Value, describe, is_empty, plain
 from converters.readers.net import Net
 from converters.readers.weights import floating
@@ -111,7 +112,8 @@ def _parsing(path: Path) -> Iterator[None]:
     except ConversionError:
         raise
     except Exception as error:
-        reason = f"cannot be parsed: {type(error).__name__}: {error}"
+        kind = "" if isinstance(error, Damaged) else f"{type(error).__name__}: "
+        reason = f"cannot be parsed: {kind}{error}"
         raise ReadError(path, reason, advice=_FETCH) from error
 
 

@@ -20,6 +20,7 @@ __all__ = ["MAGIC", "crc32c", "read_table", "read_varint"]
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 _FOOTER = 48
 _TRAILER = 5  # after each block: its compression, and a checksum of both
+_LONGEST = 4096  # of a key: what is stored once may be repeated by every entry
 _MASK_DELTA = 0xA282EAD8
 _COMPRESSIONS = {0: "none", 1: "snappy", 4: "zstd"}
 
@@ -92,6 +93,8 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         length, at = read_varint(block, at)
         if shared > len(key) or at + fresh + length > end:
             raise ValueError("is damaged: an entry reaches beyond its block")
+        if shared + fresh > _LONGEST:
+            raise ValueError(f"is damaged: a name of {shared + fresh} bytes")
         key = key[:shared] + block[at : at + fresh]
         at += fresh
         yield key, block[at : at + length]

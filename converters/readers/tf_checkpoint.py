@@ -7,7 +7,6 @@ Source: tensorflow/core/protobuf/tensor_bundle.proto.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ import numpy as np
 
 from converters.checkpoint import Array, Checkpoint, Origin
 from converters.errors import ReadError
+from converters.readers import memory
 from converters.readers.finite import not_finite
 from converters.readers.sstable import crc32c, read_table, read_varint
-from converters.readers.tf_bundle_path import find_bundle
+from converters.readers.tf_bundle_path import Bundle, find_bundle
 
 __all__ = ["read"]
 
@@ -35,6 +35,7 @@ _OTHER_DTYPES = {
     16: "quint16", 18: "complex128", 20: "resource", 21: "variant", 24: "float8_e5m2",
     25: "float8_e4m3fn", 29: "int4", 30: "uint4",
 }  # fmt: skip
+_LARGEST = 64 << 20
 _FETCH = "If the checkpoint is damaged or incomplete, copy all of its files again."
 
 
@@ -59,8 +60,11 @@ def read(path: Path) -> Checkpoint:
     TensorFlow's; a TF checkpoint has no layers. Raises `ReadError` that names
     the file and every tensor that cannot be carried.
     """
+    memory.at("index")
     bundle = find_bundle(path)
     shard_count, entries = _index(bundle.index)
+    _refuse_shards(bundle, shard_count, entries)
+    memory.at("values")
     notes = list(bundle.notes)
     kept = dict(_numeric(entries, notes))
     used = sorted({entry.shard for entry in kept.values() if not entry.is_sliced})
@@ -90,6 +94,8 @@ def read(path: Path) -> Checkpoint:
 def _index(path: Path) -> tuple[int, dict[str, _Entry]]:
     """How many shards there are, and the variables' records."""
     try:
+        if (size := path.stat().st_size) > _LARGEST:
+            raise ValueError(f"is an index of {size} bytes, more than the {_LARGEST} that are read")
         table = read_table(path.read_bytes())
         header = _fields(table.pop(b""))
         if _number(header, 2):
@@ -103,6 +109,17 @@ def _index(path: Path) -> tuple[int, dict[str, _Entry]]:
         ) from error
     except (OSError, ValueError) as error:
         raise ReadError(path, str(error), advice=_FETCH) from error
+
+
+def _refuse_shards(bundle: Bundle, count: int, entries: Mapping[str, _Entry]) -> None:
+    """Every data file that the index names must be there, whatever lies in it."""
+    for number in sorted({entry.shard for entry in entries.values() if not entry.is_sliced}):
+        if not 0 <= number < count:
+            reason = f"names data file {number} of {count}, counted from 0"
+            raise ReadError(bundle.index, reason, advice=_FETCH)
+        if not bundle.shard(number, count).is_file():
+            reason = "a data file of the checkpoint cannot be opened: No such file or directory"
+            raise ReadError(bundle.shard(number, count), reason, advice=_FETCH)
 
 
 def _numeric(entries: Mapping[str, _Entry], notes: list[str]) -> Iterator[tuple[str, _Entry]]:
@@ -121,10 +138,7 @@ def _numeric(entries: Mapping[str, _Entry], notes: list[str]) -> Iterator[tuple[
 def _mapped(path: Path) -> Array:
     """A data file's bytes, mapped: nothing is read before it is used."""
     try:
-        with path.open("rb") as file:
-            if not path.stat().st_size:
-                return np.empty(0, np.uint8)
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        return memory.mapped(path)
     except OSError as error:
         reason = f"a data file of the checkpoint cannot be opened: {error.strerror}"
         raise ReadError(path, reason, advice=_FETCH) from error
