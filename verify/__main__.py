@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     _check_parser(commands)
     _diff_parser(commands)
     _images_parser(commands)
+    _manifest_parser(commands)
+    _reference_parser(commands)
+    _explain_parser(commands)
     return parser
 
 
@@ -56,7 +59,9 @@ def _check_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     add = parser.add_argument
     add("paths", nargs="*", type=Path, metavar="DIR|ARTIFACT", help="folders that convert made, "
-        "or a folder of those; with --reference, artifacts of any origin")  # fmt: skip
+        "or a folder of those; a file with a reference.npz beside it; with --reference or --against"
+        ", artifacts of any origin")  # fmt: skip
+    add("--against", type=Path, metavar="FILE", help="in place of the source, a reference.npz")
     add("--reference", type=Path, metavar="SOURCE", help=".mat, TF checkpoint or Keras weights")
     add("--dim", type=int, metavar="D", help="with --reference: the whitening was cut to D outputs")
     add("--names", type=Path, metavar="FILE", help="JSON: canonical layer -> name in the artifact")
@@ -80,6 +85,8 @@ def _check_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     add("--plugin", type=Path, action="append", default=[], metavar="FILE", help="custom layers "
         "of your own, see docs/plugins.md; the file is run")  # fmt: skip
     add("--stream", action="store_true", help="less memory: each artifact in a process of its own")
+    add("--trusted", action="store_true", help="parse the source in this process, not in a sandbox")
+    add("--max-parameters", type=int, metavar="N", help="refuse a larger net; default: a billion")
     add("--report", type=Path, metavar="DIR", help="where report/ goes; default: beside the "
         "artifacts, none with --reference")  # fmt: skip
     parser.set_defaults(run=_check)
@@ -113,6 +120,58 @@ def _images_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.set_defaults(run=_images)
 
 
+def _manifest_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "manifest", help="is a folder that convert made whole, and as its manifest says?"
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="one that holds a manifest.json")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=_manifest)
+
+
+def _reference_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "reference", help="keep what a source computes, to verify artifacts where it is not"
+    )
+    add = parser.add_argument
+    add("folder", nargs="?", type=Path, metavar="DIR", help="one that convert made")
+    add("--source", type=Path, metavar="FILE", help=".mat, TF checkpoint or Keras weights")
+    add("--dim", type=int, metavar="D", help="with --source: the whitening was cut to D outputs")
+    add("--plugin", type=Path, action="append", default=[], metavar="FILE", help="custom layers "
+        "of your own, see docs/plugins.md; the file is run")  # fmt: skip
+    add("--output", type=Path, metavar="FILE", help="default: reference.npz, in DIR or here")
+    parser.set_defaults(run=_reference)
+
+
+def _explain_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "explain",
+        help="why is a descriptor not this artifact's? what people get wrong, tried",
+        epilog="Exit codes: 0 explained, or the same; 1 nothing that was tried explains it; "
+        "2 it could not be tried.",
+    )
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL", help="an artifact of any format")
+    add("--image", type=Path, required=True, metavar="FILE", help="the picture, or a uint8 .npy")
+    add("--descriptor", type=Path, required=True, metavar="FILE", help="what another program made "
+        "of it: .npy, .npz, .txt, .csv, .mat")  # fmt: skip
+    add("--size", type=_size, metavar="HxW", help="what the picture is meant to be resized to")
+    add("--budget", type=_seconds, default=600.0, metavar="SECONDS", help="no pair is begun "
+        "after that; default: 600")  # fmt: skip
+    add("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=_explain)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
@@ -128,9 +187,27 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _check(options: argparse.Namespace) -> bool:
-    from verify import check
+    from converters import sandbox
+    from verify import check, proof
 
-    return check.run(options)
+    most = options.max_parameters or sandbox.PARAMETERS
+    with sandbox.believing(sandbox.Reading(trusted=options.trusted, parameters=most)):
+        good = proof.run(options) if proof.asked(options) else check.run(options)
+    for words in () if options.trusted else sandbox.lacking():
+        print(f"netvlad-verify: of the sandbox: {words}", file=sys.stderr)
+    return good
+
+
+def _reference(options: argparse.Namespace) -> bool:
+    from verify import proof_make
+
+    return proof_make.run(options)
+
+
+def _explain(options: argparse.Namespace) -> bool:
+    from verify import explain
+
+    return explain.run(options)
 
 
 def _diff(options: argparse.Namespace) -> bool:
@@ -157,7 +234,13 @@ def _images(options: argparse.Namespace) -> bool:
     return gate.passed
 
 
-_COMMANDS = ("check", "diff", "images")
+def _manifest(options: argparse.Namespace) -> bool:
+    from verify import manifest
+
+    return manifest.run(options)
+
+
+_COMMANDS = ("check", "diff", "images", "manifest", "reference", "explain")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.metadata
 import multiprocessing
-import platform
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,34 +11,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
+from converters import sandbox
 from converters.checkpoint import Checkpoint
 from converters.errors import ConversionError, ReadError
-from verify import plugins, report
+from verify import plugins
 from verify.candidate import Failure
 from verify.capture import Runner
 from verify.declared import as_declared, changes
 from verify.folder import MANIFEST, open_folder
 from verify.formats import open_artifact
+from verify.groups import compared
 from verify.inputs import Inputs
 from verify.loose_gate import explained
 from verify.names import given
 from verify.plugins import Plugin
 from verify.reference import declared_crop, reference
-from verify.report import repro, terminal
+from verify.report import repro
 from verify.result import Regime, Report
 from verify.runners import captured
 from verify.runners.layered import Layered
+from verify.shown import shown, signed
 from verify.tolerance import Tolerance
 from verify.witness import witness
 
 __all__ = ["Task", "artifacts", "folder", "run"]
-
-_LIBRARIES = (
-    *("netvlad-keras", "numpy", "scipy", "tensorflow", "tensorflow-cpu"),
-    *("keras", "onnx", "onnxruntime"),
-)
 
 
 def run(options: argparse.Namespace) -> bool:
@@ -56,7 +49,7 @@ def run(options: argparse.Namespace) -> bool:
         tolerance = replace(tolerance, loose=options.loose)
     inputs = Inputs.asked(options)
     if options.reference:
-        return _shown(artifacts(options, tolerance, inputs), options.report)
+        return shown(artifacts(options, tolerance, inputs), options.report)
     good, failures = True, []
     for path, place in _places(options):
         try:
@@ -68,7 +61,7 @@ def run(options: argparse.Namespace) -> bool:
                 stream=options.stream,
                 custom=tuple(options.plugin),
             )
-            good = _shown(found, place) and good
+            good = shown(found, place) and good
         except ConversionError as error:
             failures.append(error)
     if failures:
@@ -91,14 +84,6 @@ def _contradictions(options: argparse.Namespace) -> None:
                 f"--{name} goes with --reference",
                 advice="Of a folder that convert made, its manifest says it.",
             )
-
-
-def _shown(found: Report, place: Path | None) -> bool:
-    print(terminal.render(found, Console()))
-    if place:
-        written = report.write_all(found, place)
-        print(f"report: {written['html']}")
-    return found.passed
 
 
 def _places(options: argparse.Namespace) -> list[tuple[Path, Path]]:
@@ -152,7 +137,7 @@ def folder(
     task = Task(made.sources[0], crop, {}, inputs, tolerance, place, made.manifest, changed, custom)
     found = task.all(there, stream=stream)
     hashes = {**made.hashes, **found.hashes}
-    return _signed(replace(found, manifest=made.manifest, hashes=hashes))
+    return signed(replace(found, manifest=made.manifest, hashes=hashes))
 
 
 def artifacts(options: argparse.Namespace, tolerance: Tolerance, inputs: Inputs) -> Report:
@@ -171,7 +156,7 @@ def artifacts(options: argparse.Namespace, tolerance: Tolerance, inputs: Inputs)
     found = [task.all(paths, stream=options.stream)] if paths else []
     if options.capture:
         found.append(task.recorded(options.capture, options.image))
-    return _signed(_merged(found))
+    return signed(_merged(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +188,8 @@ class Task:
         context = multiprocessing.get_context("spawn")
         found = []
         for name, path in paths.items():
-            with ProcessPoolExecutor(1, context) as pool:
+            given = (sandbox.believed(),)
+            with ProcessPoolExecutor(1, context, sandbox.believe, given) as pool:
                 found.append(pool.submit(self.together, {name: path}).result())
         return _merged(found)
 
@@ -226,9 +212,8 @@ class Task:
         # Inputs that a plugin adds stand for a number, not for a picture.
         small = {name for p in custom for row in p.inputs.values() for name, _ in row}
         images = self.inputs.made(self.manifest, checkpoint, small)
-        found = witness(checkpoint, runners, images, self.tolerance, self._keep)
-        found = explained(found, checkpoint, runners, images, self.tolerance)
-        return replace(found, hashes=unopened)
+        found = compared(checkpoint, runners, images, self.tolerance, self._keep, self.manifest)
+        return replace(_merged(found), hashes=unopened)
 
     def recorded(self, captures: Sequence[Path], picture: Path) -> Report:
         """What other programs made of one picture."""
@@ -267,13 +252,3 @@ def _merged(reports: Sequence[Report]) -> Report:
             columns[regime.name] = replace(regime, columns=joined)
     hashes = {name: fault for each in reports for name, fault in each.hashes.items()}
     return replace(reports[0], regimes=tuple(columns.values()), hashes=hashes)
-
-
-def _signed(found: Report) -> Report:
-    """With what ran, and how it was called."""
-    versions = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    command = " ".join(["netvlad-verify", *sys.argv[1:]])
-    return replace(found, versions=versions, command=command)

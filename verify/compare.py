@@ -20,9 +20,8 @@ __all__ = ["Reference", "histogram", "measure", "misfit", "reference"]
 #: Values that are looked at together (2 MB in float64).
 _BLOCK = 2**18
 #: Half an ulp of the largest value: what a float32 cannot be blamed for, however lucky NumPy was.
-_PEAK_FLOOR = 2.0**-24
 #: Half of it is the floor of the RMS: relu, max-pooling and the mean make no error in NumPy.
-_RMS_FLOOR = 2.0**-25
+_PEAK_FLOOR = 2.0**-24
 _LOWEST, _PER_DECADE = -10, 2
 
 
@@ -48,11 +47,13 @@ class Reference:
         return _ratio(self.rounding, self.rms)
 
 
-def reference(values: Array, *rounded: Array, least: Reference | None = None) -> Reference:
+def reference(
+    values: Array, *rounded: Array, least: Reference | None = None, unit: float = _PEAK_FLOOR
+) -> Reference:
     """A layer's reference from the oracle's output in float64 and the same in float32.
 
     Of several float32 runs, which differ in the order of their sums, and of `least` the larger
-    rounding counts.
+    rounding counts. `unit` is half an ulp of 1 in another type than float32.
     """
     largest = energy = 0.0
     for right, _ in _blocks(values, values):
@@ -60,7 +61,7 @@ def reference(values: Array, *rounded: Array, least: Reference | None = None) ->
         energy += float(right @ right)
     if not math.isfinite(energy):
         largest = math.inf
-    rounding, peak = _RMS_FLOOR * largest, _PEAK_FLOOR * largest
+    rounding, peak = unit / 2 * largest, unit * largest
     for other in rounded:
         noise = 0.0
         for right, found in _blocks(values, other):

@@ -16,7 +16,7 @@ from converters.checkpoint import MEAN, Checkpoint, Layer
 from converters.errors import ConversionError
 from verify.names.matconvnet import MERGED, SUBTRACTED
 
-__all__ = ["as_declared", "changes", "without_dropout"]
+__all__ = ["as_declared", "changes", "quantised", "rounded", "without_dropout"]
 
 
 def as_declared(checkpoint: Checkpoint, manifest: Mapping[str, Any]) -> Checkpoint:
@@ -34,6 +34,22 @@ def changes(manifest: Mapping[str, Any]) -> bool:
     lines = [str(line) for line in manifest.get("transformations", ())]
     patterns = (*_CHANGES, r"WPCA cropped .*")
     return any(re.fullmatch(pattern, line) for line in lines for pattern in patterns)
+
+
+def rounded(manifest: Mapping[str, Any]) -> frozenset[str]:
+    """The files that are declared to hold float16."""
+    return _files("rounded to float16", manifest)
+
+
+def quantised(manifest: Mapping[str, Any]) -> frozenset[str]:
+    """The files that are declared to hold int8."""
+    return _files("quantised to int8", manifest)
+
+
+def _files(words: str, manifest: Mapping[str, Any]) -> frozenset[str]:
+    lines = [str(line) for line in manifest.get("transformations", ())]
+    found = [line.removeprefix(f"{words}: ") for line in lines if line.startswith(f"{words}: ")]
+    return frozenset(name for line in found for name in line.split(", "))
 
 
 def without_dropout(checkpoint: Checkpoint) -> Checkpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,10 +12,9 @@ from typing import Any
 import platformdirs
 
 from converters.errors import EnvironmentFailure, ReadError
+from verify.manifest import MANIFEST, fault
 
 __all__ = ["MANIFEST", "Folder", "open_folder"]
-
-MANIFEST = "manifest.json"
 
 #: Best first: only a MatConvNet file holds its layers.
 _ENDINGS = (".mat", ".index", ".keras", ".h5")
@@ -63,10 +61,10 @@ def open_folder(path: Path) -> Folder:
             f"{path}: its source is not there: {', '.join(missing) or 'none is named'}",
             advice="run the conversion again, or name it: check --reference SOURCE ARTIFACT...",
         )
-    hashes = {name: fault for name, facts in files.items() if (fault := _fault(path / name, facts))}
+    hashes = {name: wrong for name, facts in files.items() if (wrong := fault(path / name, facts))}
     for file, entry in sources.items():
-        if fault := _fault(file, entry):
-            hashes[f"source {file.name}"] = fault
+        if wrong := fault(file, entry):
+            hashes[f"source {file.name}"] = wrong
     return Folder(path, manifest, tuple(artifacts), _readable(tuple(sources)), hashes)
 
 
@@ -83,13 +81,3 @@ def _readable(files: tuple[Path, ...]) -> tuple[Path, ...]:
     """What a reader can be given, best first; of a checkpoint the prefix."""
     found = [file for ending in _ENDINGS for file in files if file.suffix == ending]
     return tuple(file.with_suffix("") if file.suffix == ".index" else file for file in found)
-
-
-def _fault(path: Path, facts: Mapping[str, Any]) -> str:
-    if not path.is_file():
-        return "is not there"
-    if path.stat().st_size != facts["size"]:
-        return f"has {path.stat().st_size:,} bytes, the manifest says {facts['size']:,}"
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return "" if digest == facts["sha256"] else f"has sha256 {digest}, not {facts['sha256']}"

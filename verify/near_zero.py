@@ -9,6 +9,7 @@ import numpy as np
 
 from converters.checkpoint import Checkpoint, Layer
 from verify import compare
+from verify.arithmetic import FLOAT32, Arithmetic
 from verify.candidate import Candidate, expected_alone, replayed_alone
 from verify.capture import Array
 from verify.rearranged import Outcome
@@ -30,9 +31,19 @@ def is_l2(layer: Layer) -> bool:
     return layer.kind == "layerWholeL2Normalize"
 
 
-def probe(checkpoint: Checkpoint, layer: Layer, values: Array, artifacts: list[Candidate]) -> None:
+def probe(
+    checkpoint: Checkpoint,
+    layer: Layer,
+    values: Array,
+    artifacts: list[Candidate],
+    arithmetic: Arithmetic = FLOAT32,
+) -> None:
     """Replay an L2 layer of each artifact on `values` made short, and add the result to it."""
-    batches = shortened(values, whole=layer.kind == "layerWholeL2Normalize")
+    batches = [
+        held
+        for made in shortened(values, whole=layer.kind == "layerWholeL2Normalize")
+        for held in arithmetic.held(checkpoint, layer, [made])
+    ]
     short = np.concatenate(batches)
     right = expected_alone(checkpoint, layer.name, [short])
     for artifact in artifacts:
@@ -42,7 +53,8 @@ def probe(checkpoint: Checkpoint, layer: Layer, values: Array, artifacts: list[C
             continue
         own = compare.measure(right, found, artifact.limits(layer.name, right, own=True))
         if not own.passed:
-            cause = settings(checkpoint, layer.name, Outcome([short], right.values, found))
+            with np.errstate(divide="ignore", invalid="ignore"):  # what float16 holds may be zeros
+                cause = settings(checkpoint, layer.name, Outcome([short], right.values, found))
             if cause in _KNOWN.get(artifact.runner.kind, ()):
                 own = _allowed(own)
             else:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from converters import sandbox
 from converters.checkpoint import MEAN, Array, Checkpoint, Layer
 from converters.errors import ConversionError, MappingError, ReadError
 from verify.axes import turned
@@ -46,8 +46,7 @@ def reference(path: Path, dimension: int | None = None) -> Checkpoint:
     Raises the reader's typed errors, `MappingError` for weights that are not a NetVLAD's, and
     `ConversionError` for a crop that cannot be.
     """
-    reader = import_module(_READERS.get(path.suffix.lower(), _CHECKPOINT))
-    checkpoint: Checkpoint = reader.read(path)
+    checkpoint = sandbox.read(path, _READERS.get(path.suffix.lower(), _CHECKPOINT))
     if not checkpoint.layers:
         checkpoint = _composed(checkpoint)
     return checkpoint if dimension is None else cropped(checkpoint, dimension)

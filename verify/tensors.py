@@ -6,18 +6,24 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from verify.arithmetic import FLOAT32, Arithmetic
 from verify.capture import RECORDED, Array, Runner
 from verify.result import WeightResult
 
 __all__ = ["bit_for_bit"]
 
 
-def bit_for_bit(right: Mapping[str, Array], runner: Runner) -> tuple[WeightResult, ...]:
-    """Every tensor bit for bit, in the source's order; nothing for a capture, which has none."""
+def bit_for_bit(
+    right: Mapping[str, Array], runner: Runner, arithmetic: Arithmetic = FLOAT32
+) -> tuple[WeightResult, ...]:
+    """Every tensor bit for bit, in the source's order; nothing for a capture, which has none.
+
+    What `arithmetic` allows to be rounded must be rounded to nearest, once.
+    """
     if runner.kind == RECORDED:
         return ()
     found = runner.weights()
-    results = [_tensor(name, values, found.get(name)) for name, values in right.items()]
+    results = [_tensor(name, values, found.get(name), arithmetic) for name, values in right.items()]
     extra = [name for name in found if name not in right]
     return (
         *results,
@@ -28,18 +34,18 @@ def bit_for_bit(right: Mapping[str, Array], runner: Runner) -> tuple[WeightResul
     )
 
 
-def _tensor(name: str, right: Array, found: Array | None) -> WeightResult:
+def _tensor(name: str, right: Array, found: Array | None, arithmetic: Arithmetic) -> WeightResult:
     if found is None:
         return WeightResult(name, right.size, 0, problem="is missing")
     if found.shape != right.shape:
         problem = f"has shape {found.shape}, the source {right.shape}"
         return WeightResult(name, right.size, 0, problem=problem)
-    expected = right.astype(np.float32, copy=False)
+    expected = arithmetic.stored(right, found)
     different = found != expected
     count = int(np.count_nonzero(different))
     if not count:
         return WeightResult(name, right.size, 0)
-    distance = np.abs(found.astype(np.float64) - expected)
+    distance = np.abs(found.astype(np.float64) - expected.astype(np.float64))
     index = tuple(int(i) for i in np.unravel_index(int(distance.argmax()), distance.shape))
     largest = float(np.abs(expected).max())
     return WeightResult(

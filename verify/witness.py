@@ -13,18 +13,19 @@ import numpy as np
 from converters.checkpoint import Checkpoint
 from converters.errors import ConversionError
 from verify import compare, oracle, regimes, runners
-from verify.candidate import Candidate, Failure, OnFailure, expected_alone, replayed_alone
-from verify.capture import Array, Images, Runner
+from verify.arithmetic import FLOAT16, FLOAT32, Arithmetic
+from verify.candidate import Candidate, Failure, OnFailure, replayed_alone
+from verify.capture import Array, Images, Runner, batches
 from verify.near_zero import is_l2, probe
 from verify.rearranged import Outcome, rearranged
 from verify.reference import subtracts, weights_of
 from verify.result import Column, LayerResult, Measure, Regime, Report
 from verify.settings import settings
 from verify.tensors import bit_for_bit
-from verify.tolerance import ONEDNN, Tolerance
+from verify.tolerance import HALF, INHERITED_HALF, ONEDNN, Tolerance
 from verify.verdict import judge
 
-__all__ = ["NEAR_ZERO", "witness"]
+__all__ = ["NEAR_ZERO", "Run", "deployed", "leftovers", "regime", "tolerance_of", "witness"]
 
 #: L2 layers replayed alone on vectors of the lengths 1e-9 to 1e-3, where an epsilon shows.
 NEAR_ZERO = "near-zero vectors"
@@ -36,37 +37,40 @@ def witness(
     images: Mapping[str, Images] | None = None,
     tolerance: Tolerance | None = None,
     on_failure: OnFailure | None = None,
+    arithmetic: Arithmetic = FLOAT32,
 ) -> Report:
     """Compare every artifact with the source on every input (`regimes.regimes()` by default).
 
     A net of several inputs is given each by its name.
-    `on_failure` is given the first failing layer of each artifact on each input.
+    `on_failure` is given the first failing layer of each artifact on each input. `arithmetic` is
+    what the artifacts are declared to compute in.
 
     Raises `ConversionError` where the source itself cannot be executed.
     """
     images = regimes.regimes() if images is None else images
     right = weights_of(checkpoint)
-    tensors = {name: bit_for_bit(right, runner) for name, runner in artifacts.items()}
+    tensors = {name: bit_for_bit(right, runner, arithmetic) for name, runner in artifacts.items()}
     found: list[Regime] = []
     rounding: dict[str, dict[str, float]] = {}
 
     def candidates() -> list[Candidate]:
         return [
-            Candidate(n, r, _tolerance(r, tolerance or Tolerance())) for n, r in artifacts.items()
+            Candidate(n, r, tolerance_of(r, tolerance or Tolerance(), arithmetic))
+            for n, r in artifacts.items()
         ]
 
     for name, batch in images.items():
-        run = _Run(on_failure, checkpoint, candidates())
+        run = Run(on_failure, checkpoint, candidates(), arithmetic)
         for each in run.artifacts:
             each.outputs, each.weights = each.runner.run(batch), tensors[each.name]
         # The epsilons show on one input as on any other.
         short = [] if found else [each for each in candidates() if each.runnable]
         rounding[name] = run.walk(batch, short)
-        shape = next(iter(batch.values())).shape if isinstance(batch, Mapping) else batch.shape
-        found.append(_regime(name, shape, run, right))
+        shape = batches(batch)[0].shape
+        found.append(regime(name, shape, run, right))
         if any(each.results for each in short):
-            near_zero = _Run(None, checkpoint, short)
-            found.append(_regime(NEAR_ZERO, shape, near_zero, right))
+            near_zero = Run(None, checkpoint, short, arithmetic)
+            found.append(regime(NEAR_ZERO, shape, near_zero, right))
     return Report(
         reference=str(checkpoint.origin.path.name),
         layers=(
@@ -78,28 +82,37 @@ def witness(
     )
 
 
-def _tolerance(runner: Runner, tolerance: Tolerance) -> Tolerance:
+def tolerance_of(
+    runner: Runner, tolerance: Tolerance, arithmetic: Arithmetic = FLOAT32
+) -> Tolerance:
+    if arithmetic == FLOAT16:
+        return replace(tolerance, factor=HALF * tolerance.factor, whole=INHERITED_HALF)
     onednn = runners.ONEDNN in runner.notes
     return replace(tolerance, factor=ONEDNN * tolerance.factor) if onednn else tolerance
 
 
-class _Run:
+class Run:
     """One input through the oracle and all artifacts."""
 
     def __init__(
-        self, on_failure: OnFailure | None, checkpoint: Checkpoint, artifacts: list[Candidate]
+        self,
+        on_failure: OnFailure | None,
+        checkpoint: Checkpoint,
+        artifacts: list[Candidate],
+        arithmetic: Arithmetic = FLOAT32,
     ) -> None:
         self.on_failure = on_failure
         self.checkpoint = checkpoint
         self.artifacts = artifacts
+        self.arithmetic = arithmetic
 
     def walk(self, images: Images, short: list[Candidate]) -> dict[str, float]:
-        """Compare layer by layer; layer -> relative float32 rounding is returned.
+        """Compare layer by layer; layer -> its relative rounding is returned.
 
         `short` are the artifacts again, whose L2 layers are probed on short vectors.
         """
         wide = oracle.execute(self.checkpoint, images)
-        narrow = oracle.execute(self.checkpoint, images, np.float32)
+        narrow = self.arithmetic.execute(self.checkpoint, images)
         layers = {layer.name: layer for layer in self.checkpoint.layers}
         last = {name: layer.name for layer in layers.values() for name in layer.inputs}
         read = {name for layer in layers.values() for name in layer.inputs}
@@ -111,16 +124,21 @@ class _Run:
         for (name, values), (_, single) in zip(wide, narrow, strict=True):
             layer = layers.get(name)
             if layer is None and not subtracts(self.checkpoint):
-                kept[name] = values  # an input as it is given
+                kept[name] = values  # an input as it is given: an artifact may show it
+                for artifact in (each for each in running if name in each.runner.layers):
+                    self.compare(artifact, name, [values], None, compare.reference(values))
                 continue
-            inputs = [kept[each].astype(np.float32) for each in layer.inputs] if layer else [images]
-            own = expected_alone(self.checkpoint, name, inputs) if layer else None
+            inputs, own = batches(images), None
+            if layer:
+                inputs = [kept[each].astype(np.float32) for each in layer.inputs]
+                inputs = self.arithmetic.held(self.checkpoint, layer, inputs)
+                own = self.arithmetic.alone(self.checkpoint, layer, inputs)
             inherited = compare.reference(values, single, least=own or compare.reference(values))
             rounding[name] = (own or inherited).relative_rounding
             for artifact in running:
-                self._compare(artifact, name, inputs, own, inherited)
+                self.compare(artifact, name, inputs, own, inherited)
             if layer and short and is_l2(layer):
-                probe(self.checkpoint, layer, inputs[0], short)
+                probe(self.checkpoint, layer, inputs[0], short, self.arithmetic)
             if name not in read or name in self.checkpoint.outputs:
                 ends[name] = inherited
             kept[name] = values
@@ -128,11 +146,11 @@ class _Run:
                 if each != name and last.get(each, "") == name:
                     del kept[each]
         for artifact in running:
-            _leftovers(artifact)
-            _deployed(artifact, images, ends, variables)
+            leftovers(artifact)
+            deployed(artifact, images, ends, variables)
         return rounding
 
-    def _compare(
+    def compare(
         self,
         artifact: Candidate,
         name: str,
@@ -178,7 +196,7 @@ class _Run:
         return rearranged(outcome) or settings(self.checkpoint, name, outcome)
 
 
-def _deployed(
+def deployed(
     artifact: Candidate,
     images: Images,
     ends: Mapping[str, compare.Reference],
@@ -221,7 +239,7 @@ def _worse(
     )
 
 
-def _leftovers(artifact: Candidate) -> None:
+def leftovers(artifact: Candidate) -> None:
     """What the artifact has and the source does not."""
     try:
         artifact.waiting |= dict(artifact.outputs)
@@ -232,7 +250,7 @@ def _leftovers(artifact: Candidate) -> None:
         artifact.results.append(LayerResult(name, values.shape, None, None, problem))
 
 
-def _regime(name: str, shape: tuple[int, ...], run: _Run, right: Mapping[str, Array]) -> Regime:
+def regime(name: str, shape: tuple[int, ...], run: Run, right: Mapping[str, Array]) -> Regime:
     columns = tuple(
         Column(
             artifact=artifact.name,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -22,6 +23,10 @@ __all__ = ["Opened", "read"]
 
 #: Below this many bytes a constant stays in the graph: shape inference reads shapes and axes.
 _SMALL = 256
+#: No graph has more bytes without its weights, nor more nodes.
+_LARGEST, _NODES = 512 << 20, 200_000
+#: Whose operators ONNX Runtime has; ours are all of the first.
+_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 _ADVICE = (
     "Weights beside an ONNX file must be regular files in its own folder: save it again, "
     "in one file, with onnx.save."
@@ -46,12 +51,15 @@ def read(path: Path) -> Opened:
     """
     try:
         message, spans = scan(path, _SMALL)
+        if len(message) > _LARGEST:
+            raise ValueError(f"its graph has {len(message)} bytes without its weights")
         model = onnx.ModelProto.FromString(message)
     except (OSError, DecodeError, ValueError) as error:
         raise ReadError(path, f"cannot be read as ONNX: {error}") from error
     if not model.graph.node:
         raise ReadError(path, "is not an ONNX model: it has no graph")
     _refuse_hidden(path, model)
+    _refuse_unknown(path, model)
     values: dict[str, Array] = {}
     apart = set()
     for tensor, span in zip(model.graph.initializer, spans, strict=True):
@@ -71,13 +79,13 @@ def _values(path: Path, tensor: Any, span: tuple[int, int] | None) -> Array:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             return _external(path, tensor)
         return np.asarray(onnx.numpy_helper.to_array(tensor))
-    except (TypeError, ValueError, KeyError) as error:
-        raise ReadError(path, f"{tensor.name}: its values do not fit it: {error}") from error
+    except (OSError, TypeError, ValueError, KeyError) as error:
+        raise ReadError(path, f"{tensor.name[:80]}: its values do not fit it: {error}") from error
 
 
 def _mapped(path: Path, tensor: Any, offset: int, length: int) -> Array:
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    count = int(np.prod(tensor.dims, dtype=np.int64))
+    count = prod(tensor.dims)
     if dtype.kind not in "biuf":  # packed or foreign to NumPy: ONNX's own function knows them
         tensor.raw_data = np.memmap(path, np.uint8, "r", offset, length).tobytes()
         return np.asarray(onnx.numpy_helper.to_array(tensor))
@@ -103,7 +111,7 @@ def _external(path: Path, tensor: Any) -> Array:
     ):
         raise ReadError(path, f"{tensor.name} lies in {location!r}; refused", advice=_ADVICE)
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    count, offset = int(np.prod(tensor.dims, dtype=np.int64)), int(stated.get("offset", 0))
+    count, offset = prod(tensor.dims), int(stated.get("offset", 0))
     length = int(stated.get("length", count * dtype.itemsize))
     if length != count * dtype.itemsize or not 0 <= offset <= file.stat().st_size - length:
         raise ReadError(path, f"{tensor.name}: {location} does not hold {count} numbers for it")
@@ -132,6 +140,24 @@ def _refuse_hidden(path: Path, model: Any) -> None:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 name = tensor.name or "a constant"
                 raise ReadError(path, f"{name} lies outside the file; refused", advice=_ADVICE)
+
+
+def _refuse_unknown(path: Path, model: Any) -> None:
+    """Operators that are neither the runtime's nor a function of the file's own."""
+    own = {(function.domain, function.name) for function in model.functions}
+    count = 0
+    for graph in _graphs(model):
+        count += len(graph.node)
+        for node in graph.node:
+            if node.domain not in _DOMAINS and (node.domain, node.op_type) not in own:
+                raise ReadError(
+                    path,
+                    f"{node.name or 'a node'} is a {node.op_type} of {node.domain}, "
+                    "which ONNX Runtime does not have",
+                    advice="An operator of one's own needs a library: it is not loaded.",
+                )
+    if count > _NODES:
+        raise ReadError(path, f"has {count} nodes, more than the {_NODES} that are read")
 
 
 def _graphs(model: Any) -> Iterator[Any]:

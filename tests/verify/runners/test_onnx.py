@@ -313,10 +313,18 @@ def test_without_an_input_there_is_nothing_to_run(tmp_path: Path) -> None:
         open_artifact(write(tmp_path / "m.onnx", made), NAMES)
 
 
-def test_what_the_library_refuses_is_an_error_of_the_layer(tmp_path: Path) -> None:
+def test_operators_of_an_unknown_domain_are_refused(tmp_path: Path) -> None:
     node = helper.make_node("Unheard", ["pictures"], ["conv1_1"], domain="elsewhere")
     made = model([node], {}, ["conv1_1"])
     made.opset_import.append(helper.make_opsetid("elsewhere", 1))
+    with pytest.raises(ReadError, match="a node is a Unheard of elsewhere"):
+        runners_onnx.open(write(tmp_path / "m.onnx", made))
+
+
+def test_what_the_library_refuses_is_an_error_of_the_layer(tmp_path: Path) -> None:
+    node = helper.make_node("Unheard", ["pictures"], ["conv1_1"], domain="com.microsoft")
+    made = model([node], {}, ["conv1_1"])
+    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     runner: Any = runners_onnx.open(write(tmp_path / "m.onnx", made))
     with pytest.raises(LayerError, match="conv1_1"):
         list(runner.run(IMAGES))
