@@ -48,6 +48,7 @@ NEEDS_TENSORFLOW: tuple[str, ...] = (
     "tests/verify/test_check.py",
     "tests/verify/test_diff_foreign.py",
     "tests/verify/test_images_command.py",
+    "tests/verify/test_proof_onnx.py",
     "tests/verify/test_third_party.py",
 )
 

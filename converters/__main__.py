@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _back_parser(commands)
     inspect = _command(commands, "inspect", _inspect, "what is in a weights file")
     inspect.add_argument("file", type=Path, metavar="FILE")
+    _add_reading(inspect)
     _command(commands, "sources", _sources, "the weights that can be had by name")
     return parser
 
@@ -94,6 +96,16 @@ def _convert_parser(commands: Any) -> None:
     add("--layout", default="nhwc", choices=("nhwc", "nchw"), help="of the ONNX file's input")
     add("--input-dtype", default="float32", choices=("float32", "uint8"), help="of the ONNX file")
     add("--fix-size", type=_size, metavar="HxW[xN]", help="a fixed size for the ONNX file")
+    _add_derived(parser)
+    _add_reading(parser)
+
+
+def _add_derived(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--simplify", action="store_true", help="fold the ONNX file's constants (onnxslim)")
+    add("--half", action="store_true", help="model_fp16.onnx too: float16 but for the norms")
+    add("--int8", nargs="?", const="", metavar="IMAGES", help="model_int8.onnx too, calibrated on "
+        "a folder of images (made ones without), if it ranks as float32 does")  # fmt: skip
 
 
 def _back_parser(commands: Any) -> None:
@@ -106,6 +118,25 @@ def _back_parser(commands: Any) -> None:
     add("--output", type=Path, required=True, metavar="PATH", help="a file; for tf a prefix")
     add("--any-size", action="store_true", help="even if the program's own code builds other "
         "numbers of channels, clusters or outputs")  # fmt: skip
+    _add_reading(parser)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--trusted", action="store_true", help="parse files in this process, not in a sandbox")
+    add("--max-parameters", type=int, metavar="N", help="refuse a larger net; default: a billion")
+
+
+@contextmanager
+def _reading(options: argparse.Namespace) -> Iterator[None]:
+    """Files are believed as far as the options say; what the sandbox lacks here is told."""
+    from converters import sandbox
+
+    most = options.max_parameters or sandbox.PARAMETERS
+    with sandbox.believing(sandbox.Reading(trusted=options.trusted, parameters=most)):
+        yield
+    for words in () if options.trusted else sandbox.lacking():
+        print(f"netvlad-convert: of the sandbox: {words}", file=sys.stderr)
 
 
 def _size(text: str) -> tuple[int, ...]:
@@ -121,6 +152,7 @@ def _size(text: str) -> tuple[int, ...]:
 def _convert(options: argparse.Namespace) -> dict[str, Any]:
     from converters import plugins, report, transform
     from converters.convert import Request, convert
+    from converters.derive import Derived
     from converters.sources import locate
     from converters.writers.options import WriteOptions
 
@@ -132,7 +164,7 @@ def _convert(options: argparse.Namespace) -> dict[str, Any]:
         changes.append(transform.until(options.until))
     if options.outputs:
         changes.append(transform.keep_outputs(options.outputs.split(",")))
-    with report.progress(quiet=options.json) as progress:
+    with _reading(options), report.progress(quiet=options.json) as progress:
         source = locate(options.source, options.checkpoint, options.name, progress.transfer)
         request = Request(
             source=source,
@@ -149,6 +181,12 @@ def _convert(options: argparse.Namespace) -> dict[str, Any]:
             changes=changes,
             plugins=[plugins.load(path) for path in options.plugin],
             preprocess=options.with_preprocessing,
+            derived=Derived(
+                half=options.half,
+                int8=options.int8 is not None,
+                simplify=options.simplify,
+                calibration=Path(options.int8) if options.int8 else None,
+            ),
             command=" ".join(["netvlad-convert", *sys.argv[1:]]),
         )
         folder = convert(request, progress.step)
@@ -164,7 +202,7 @@ def _back(options: argparse.Namespace) -> dict[str, Any]:
     from converters.back import back
     from converters.sources import locate
 
-    with report.progress(quiet=options.json) as progress:
+    with _reading(options), report.progress(quiet=options.json) as progress:
         source = locate(options.source, progress=progress.transfer)
         written = back(source.paths[0], options.to, options.output,
                        any_size=options.any_size, progress=progress.step)  # fmt: skip
@@ -185,7 +223,8 @@ def _inspect(options: argparse.Namespace) -> dict[str, Any]:
     from converters import report
     from converters.inspect import describe
 
-    found = describe(options.file)
+    with _reading(options):
+        found = describe(options.file)
     if not options.json:
         report.inspection(found)
     return found

@@ -25,7 +25,7 @@ def provide(source: NamedSource, folder: Path, progress: Progress) -> Provided:
     """The checkpoint's prefix. The zip is not kept once it is unpacked."""
     prefix = folder / source.netvlad_name
     (remote,) = source.remotes
-    if not cache.holds(folder, str(remote.sha256)):
+    if not cache.holds(folder, str(remote.sha256), progress):
         path, _ = download.fetch(source.remotes, folder, progress)
         cache.keep(folder, str(remote.sha256), extract(path, prefix, progress))
         path.unlink()

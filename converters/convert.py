@@ -17,6 +17,7 @@ import numpy as np
 
 from converters import children, contract, formats, handoff, layermap, manifest, produce
 from converters.checkpoint import Array, Checkpoint
+from converters.derive import Derived, steps
 from converters.errors import ConversionError, EnvironmentFailure, LayerError, MappingError
 from converters.handoff import Spec
 from converters.net import net_from, net_weights
@@ -51,6 +52,7 @@ class Request:
     changes    that make another net of it, in order (`converters.transform`).
     plugins    custom kinds of layers (`converters.plugins`).
     preprocess  the net subtracts its averageImage itself (a NetVLAD always does).
+    derived    what is made of the ONNX file.
     command    as the user gave it, for the manifest.
     """
 
@@ -62,13 +64,13 @@ class Request:
     changes: Sequence[Change] = ()
     plugins: Sequence[Plugin] = ()
     preprocess: bool = False
+    derived: Derived = field(default_factory=Derived)
     command: str = ""
 
     @property
     def name(self) -> str:
         """Of the artifact's folder."""
-        crop = f"_dim{self.dimension}" if self.dimension else ""
-        return f"{self.source.name}{crop}"
+        return self.source.name + (f"_dim{self.dimension}" if self.dimension else "")
 
 
 def spec_of(
@@ -135,6 +137,7 @@ def _check(request: Request, target: Path) -> None:
             f"unknown format {', '.join(unknown)}",
             advice=f"formats are {', '.join(formats.ARTIFACTS)}",
         )
+    request.derived.check(request.formats)
     if request.options.opset not in OPSETS:
         raise ConversionError(
             f"opset {request.options.opset} cannot be written",
@@ -175,6 +178,7 @@ def _hand_over(request: Request, folder: Path, progress: Progress) -> manifest.R
         transformations.append(
             f"WPCA cropped to its first {request.dimension} outputs, L2-normalised again"
         )
+    transformations += request.derived.words
     handoff.save(folder, spec, arrays)
     progress("hash the source")
     return manifest.Record(
@@ -237,20 +241,20 @@ def _write_all(
     What is written goes to the disk while the next process computes.
     """
     options = replace(request.options, metadata=manifest.metadata(record))
-    plugins = [plugin.path for plugin in request.plugins]
 
     def one(names: Sequence[str]) -> list[Future[None]]:
         paths = {name: folder / formats.ARTIFACTS[name].filename for name in names}
         log = scratch / f"{names[0]}.log"
         progress(f"build the model for {', '.join(names)}")
-        work = paths, scratch / "weights", options, plugins
+        work = paths, scratch / "weights", options, [p.path for p in request.plugins]
         for step in children.follow(log, produce.write, *work):
             progress(step)
-        flushes = [disk.submit(flush, path) for path in paths.values()]
         if "onnx" in paths:
+            for step in children.follow(log, steps, paths["onnx"], request.derived, options):
+                progress(step)
             progress(f"check {paths['onnx'].name}")
             children.run(log, produce.check_onnx, paths["onnx"])
-        return flushes
+        return [disk.submit(flush, path) for path in paths.values()]
 
     writers = 2 if 4 * record.parameters < _SMALL else 1
     with ThreadPoolExecutor(1) as disk, ThreadPoolExecutor(writers) as pool:

@@ -37,8 +37,11 @@ def fetch(remotes: Sequence[Remote], folder: Path, progress: Progress) -> tuple[
     """
     for remote in remotes:
         path = folder / remote.filename
-        if path.is_file() and (digest := cache.sha256(path)) == (_known(remote, path) or digest):
-            return path, _remark(remote, path, digest)
+        if path.is_file():
+            digest = cache.sha256(path)
+            if digest == (_known(remote, path) or digest):
+                return path, _remark(remote, path, digest)
+            progress(f"{path} is damaged, it is fetched again", 0, None)
     faults: dict[str, str] = {}
     unreached = False
     for remote in remotes:

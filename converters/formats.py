@@ -6,16 +6,19 @@ nothing and needs none of its libraries.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from converters import sandbox
 from converters.checkpoint import Checkpoint
 from converters.errors import EnvironmentFailure
 
-__all__ = ["ARTIFACTS", "BACK", "SOURCES", "Format", "load", "read", "require"]
+__all__ = ["ARTIFACTS", "BACK", "DERIVED", "SOURCES", "Format", "load", "read", "require"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,10 @@ _ARTIFACTS = (
     Format("savedmodel", "saved_model", "converters.writers.savedmodel", "keras", _KERAS),
     Format("onnx", "model.onnx", "converters.writers.onnx", "convert", (*_KERAS, "tf2onnx")),
 )
+_DERIVED = (
+    Format("fp16", "model_fp16.onnx", "converters.writers.onnx_half"),
+    Format("int8", "model_int8.onnx", "converters.writers.onnx_int8"),
+)
 _SAVED = "converters.writers.sources"
 _BACK = (
     Format("mat", ".mat", f"{_SAVED}.matconvnet"),
@@ -76,19 +83,21 @@ _ENDINGS = {
 SOURCES = {format.name: format for format in _SOURCES}
 #: What can be written, by name.
 ARTIFACTS = {format.name: format for format in _ARTIFACTS}
+#: What is made of `model.onnx`, by name.
+DERIVED = {format.name: format for format in _DERIVED}
 #: Formats of sources that can be written, by name.
 BACK = {format.name: format for format in _BACK}
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a source with the reader that the name's ending calls for.
+    """Read a source in the sandbox, with the reader that the name's ending calls for.
 
     A folder, and any other name, is a TF checkpoint's. Raises the reader's
-    typed errors.
+    typed errors, and the sandbox's.
     """
-    name = _ENDINGS.get(path.suffix.lower(), "tf_checkpoint")
-    checkpoint: Checkpoint = load(SOURCES[name]).read(path)
-    return checkpoint
+    format = SOURCES[_ENDINGS.get(path.suffix.lower(), "tf_checkpoint")]
+    with _installed(format):
+        return sandbox.read(path, format.module)
 
 
 def require(format: Format) -> None:
@@ -100,8 +109,14 @@ def require(format: Format) -> None:
 
 def load(format: Format) -> ModuleType:
     """Import a format's module. Raises `EnvironmentFailure` where a library is missing."""
-    try:
+    with _installed(format):
         return import_module(format.module)
+
+
+@contextmanager
+def _installed(format: Format) -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "converters":
             raise

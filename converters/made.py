@@ -33,7 +33,7 @@ def provide(source: NamedSource, folder: Path, progress: Progress) -> Provided:
     prefix = folder / source.netvlad_name
     mat = folder / f"{source.netvlad_name}.mat"
     made_of = f"{source.name} {RECIPE} {inputs()}"
-    if not cache.holds(folder, made_of):
+    if not cache.holds(folder, made_of, progress):
         if find_spec("tensorflow") is None:
             raise EnvironmentFailure(
                 f"making {source.name} needs tensorflow, which is not installed",

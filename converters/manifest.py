@@ -38,6 +38,8 @@ _LIBRARIES = [
     "keras",
     "tf2onnx",
     "onnx",
+    "onnxruntime",
+    "onnxslim",
     "protobuf",
 ]
 
@@ -141,7 +143,8 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _files(folder: Path) -> dict[str, Any]:
-    kinds = {fmt.filename: fmt.name for fmt in formats.ARTIFACTS.values()}
+    made = (*formats.ARTIFACTS.values(), *formats.DERIVED.values())
+    kinds = {fmt.filename: fmt.name for fmt in made}
     found = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()

@@ -2,7 +2,8 @@
 
 For each net below the artifacts' folder, `release/<name>/` holds
 `<name>-opset18.onnx` with a `test_data_set_0` as the ONNX Model Zoo has it,
-the other formats, the card, the manifest and `SHA256SUMS`.
+the other formats, the card, the manifest and `SHA256SUMS`. Beside the ONNX file
+lies `reference.npz`, with which `netvlad-verify` proves it where the source is not.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -31,11 +33,14 @@ _FOLDER = "release"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def lay_out(artifacts: Path, names: Sequence[str] = ()) -> Path:
+def lay_out(artifacts: Path, names: Sequence[str] = (), *, proof: bool = True) -> Path:
     """Make `artifacts/release/` anew from the nets `names`, or from all that are there.
 
+    proof  with a `reference.npz` for each, which needs its source.
+
     Raises `ConversionError` for a net that is not there or whose files are not
-    those of its manifest, before anything is replaced.
+    those of its manifest, and `EnvironmentFailure` for one whose reference cannot
+    be made, before anything is replaced.
     """
     found = sorted(p.parent.name for p in artifacts.glob(f"[!.]*/{FILENAME}"))
     nets = list(names) or [name for name in found if name != _FOLDER]
@@ -47,11 +52,11 @@ def lay_out(artifacts: Path, names: Sequence[str] = ()) -> Path:
         raise EnvironmentFailure(f"{artifacts} holds no net", advice="run nox -s convert first")
     with replacing(artifacts / _FOLDER) as folder:
         for name in nets:
-            _one(artifacts / name, folder / name)
+            _one(artifacts / name, folder / name, proof)
     return artifacts / _FOLDER
 
 
-def _one(source: Path, target: Path) -> None:
+def _one(source: Path, target: Path, proof: bool) -> None:
     manifest = json.loads((source / FILENAME).read_text(encoding="utf-8"))
     _verify(source, manifest["files"])
     target.mkdir()
@@ -72,7 +77,20 @@ def _one(source: Path, target: Path) -> None:
         _zip(source / "saved_model", target / f"{name}-saved_model.zip")
     if (source / "model.onnx").exists():
         _test_data(target / renamed["model.onnx"], target / "test_data_set_0")
+        if proof:
+            _reference(source, target / "reference.npz")
     _sums(target)
+
+
+def _reference(source: Path, target: Path) -> None:
+    """By the witness, as a command: what converts does not know what checks it."""
+    command = ["-m", "verify", "reference", str(source), "--output", str(target)]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EnvironmentFailure(
+            f"{source}: no reference.npz could be made: {done.stderr.strip()}",
+            advice="To release it without one: --no-reference",
+        )
 
 
 def _verify(source: Path, files: dict[str, dict[str, object]]) -> None:
@@ -137,9 +155,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m converters.release", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: every net that is there")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), metavar="DIR")
+    parser.add_argument("--no-reference", action="store_true", help="leave reference.npz out")
     options = parser.parse_args(arguments)
     try:
-        folder = lay_out(options.artifacts, options.names)
+        folder = lay_out(options.artifacts, options.names, proof=not options.no_reference)
     except ConversionError as error:
         print(f"release: {error}", file=sys.stderr)
         return 2 if isinstance(error, EnvironmentFailure) else 1

@@ -118,7 +118,7 @@ def locate(
     if source.casefold() in _names() or not is_path:
         found = fetch(source, progress=progress)
     elif path.name == _DISTRIBUTION:
-        _adopt(path)
+        _adopt(path, progress)
         found = fetch("offtheshelf", progress=progress)
     else:
         found = SourceFiles(_stem(path), (path,), "not known: given by path", NETVLAD)
@@ -174,15 +174,17 @@ def _environment(error: OSError, folder: Path) -> EnvironmentFailure:
     )
 
 
-def _adopt(tarball: Path) -> None:
+def _adopt(tarball: Path, progress: Progress) -> None:
     """Put a distribution that was given by path where `fetch` looks for it."""
-    from converters import imagenet_vgg16
+    from converters import cache, imagenet_vgg16
 
     imagenet_vgg16.check(tarball)
     folder = cache_folder() / "offtheshelf"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(tarball, folder / _DISTRIBUTION)
+        with cache.locked(folder, progress):
+            new = folder / f".{_DISTRIBUTION}"
+            shutil.copyfile(tarball, new)
+            new.replace(folder / _DISTRIBUTION)
     except OSError as error:
         raise _environment(error, folder) from error
 

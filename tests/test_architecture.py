@@ -138,6 +138,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "verify": ("verify", *CHECKPOINT, "converters.sandbox"),
     # the gate feeds the same bytes as every consumer
     "verify.images": ("verify", *CHECKPOINT, "netvlad_keras.preprocess"),
+    # and what is tried on somebody's descriptor begins with them
+    "verify.decoders": ("verify", *CHECKPOINT, "netvlad_keras.preprocess"),
+    "verify.described": ("verify", *CHECKPOINT, "netvlad_keras.preprocess"),
+    "verify.explain": ("verify", *CHECKPOINT, "netvlad_keras.preprocess"),
+    "verify.hypotheses": ("verify", *CHECKPOINT, "netvlad_keras.preprocess"),
 }
 
 # A bug there would stand on both sides of the comparison and cancel out.

@@ -36,6 +36,7 @@ def test_the_release_holds_every_format_with_test_data_and_sums(artifacts: Path)
         "mini.h5",
         "mini.keras",
         "mini.weights.h5",
+        "reference.npz",
         "test_data_set_0/input_0.pb",
         "test_data_set_0/output_0.pb",
     ]
