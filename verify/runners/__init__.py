@@ -6,6 +6,7 @@ turned off here, before any runner imports it, unless the environment asks for t
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -26,3 +27,7 @@ NOTES: tuple[str, ...] = (ONEDNN,) if _ASKED or _TOO_LATE else ()
 
 if not _ASKED:
     os.environ[_VARIABLE] = "0"
+
+# What TensorFlow says of devices and of traces is not part of a verdict.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
