@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.checkpoint import Array, Checkpoint
-from converters.errors import ReadError
+from converters.errors import EnvironmentFailure, ReadError
 from converters.plausible import PARAMETERS, check
 from converters.sandbox import arena as arenas
 from converters.sandbox import wire
@@ -109,7 +109,13 @@ def _parsed(path: Path, module: str, reading: Reading) -> Checkpoint:
     size = sum(os.path.getsize(name) for name in files)
     half = (reading.memory or _memory(size)) // 2 // mmap.PAGESIZE * mmap.PAGESIZE
     seconds = reading.seconds or 60 + size / 1e7
-    arena = arenas.made(max(half, 1 << 20))
+    try:
+        arena = arenas.made(max(half, 1 << 20))
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"{path}: there is no room to read it into: {error.strerror}",
+            advice="Raise the limits of this process, or read it with --trusted.",
+        ) from error
     try:
         job = {
             "path": str(path),
