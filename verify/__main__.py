@@ -68,8 +68,8 @@ def _check_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     add("--capture", action="append", type=Path, metavar="FILE", help="with --reference and "
         "--image: what any program made of that picture (.npy, .npz, .mat, .pb)")  # fmt: skip
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--inputs", metavar="A,B", help="which of the inputs that are made; "
-        "default: photograph,black,odd")  # fmt: skip
+    which.add_argument("--inputs", metavar="A,B|FILE", help="which of the inputs that are "
+        "made; default: photograph,black,odd; or an earlier report's inputs.npz")  # fmt: skip
     which.add_argument("--all-inputs", action="store_true", help="all that are made: 1/f noise, "
         "white, constant, a batch of 3, the smallest size, ...")  # fmt: skip
     add("--image", type=Path, metavar="FILE", help="a picture or .npy to compare on as well")

@@ -15,9 +15,9 @@ import numpy as np
 from converters import sandbox
 from converters.checkpoint import Checkpoint
 from converters.errors import ConversionError, ReadError
-from verify import plugins
+from verify import inputs_file, plugins
 from verify.candidate import Failure
-from verify.capture import Runner
+from verify.capture import Images, Runner
 from verify.declared import as_declared, changes
 from verify.folder import MANIFEST, open_folder
 from verify.formats import open_artifact
@@ -155,7 +155,7 @@ def artifacts(options: argparse.Namespace, tolerance: Tolerance, inputs: Inputs)
     paths = {str(p): p for p in options.paths}
     found = [task.all(paths, stream=options.stream)] if paths else []
     if options.capture:
-        found.append(task.recorded(options.capture, options.image))
+        found.append(task.recorded(options.capture, options.image, keep=not paths))
     return signed(_merged(found))
 
 
@@ -211,14 +211,16 @@ class Task:
         checkpoint = self._reference(custom)
         # Inputs that a plugin adds stand for a number, not for a picture.
         small = {name for p in custom for row in p.inputs.values() for name, _ in row}
-        images = self.inputs.made(self.manifest, checkpoint, small)
+        images = self._kept(self.inputs.made(self.manifest, checkpoint, small))
         found = compared(checkpoint, runners, images, self.tolerance, self._keep, self.manifest)
         return replace(_merged(found), hashes=unopened)
 
-    def recorded(self, captures: Sequence[Path], picture: Path) -> Report:
-        """What other programs made of one picture."""
+    def recorded(self, captures: Sequence[Path], picture: Path, *, keep: bool) -> Report:
+        """What other programs made of one picture; it is kept with the report if `keep`."""
         checkpoint = self._reference()
         images = self.inputs.only(picture).made(self.manifest, checkpoint)
+        if keep:
+            self._kept(images)
         (batch,) = images.values()
         shapes = captured.shapes(checkpoint, batch)
         runners: dict[str, Runner] = {str(p): captured.open(p, shapes) for p in captures}
@@ -228,6 +230,12 @@ class Task:
     def _reference(self, custom: Sequence[Plugin] = ()) -> Checkpoint:
         checkpoint = plugins.with_inputs(reference(self.source, self.crop), custom)
         return as_declared(checkpoint, self.manifest)
+
+    def _kept(self, images: dict[str, Images]) -> dict[str, Images]:
+        """The inputs, which are kept with the report so that the run can be repeated."""
+        if self.place is not None:
+            inputs_file.write(self.place / "report", images)
+        return images
 
     def _keep(self, artifact: str, runner: Runner, failure: Failure) -> None:
         """A failing layer, for others to run: `report/repro/`."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from converters.checkpoint import MEAN, Checkpoint
 from converters.errors import ConversionError
-from verify import regimes
+from verify import inputs_file, regimes
 from verify.capture import Array, Images
 from verify.images import listed
 from verify.oracle import execute
@@ -33,22 +33,27 @@ class Inputs:
     names     of the inputs that are made, see `regimes`; `chosen` if they were named one by one.
     pictures  name -> file, to compare on as well.
     range     of an input's values; None: as the net's contract has it.
+    kept      from an earlier report, in place of those that are made; see `inputs_file`.
     """
 
     names: tuple[str, ...] = regimes.DEFAULT
     chosen: bool = False
     pictures: Mapping[str, Path] = field(default_factory=dict)
     range: tuple[float, float] | None = None
+    kept: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
     def asked(cls, options: argparse.Namespace) -> Inputs:
         """From the command line.
 
         Raises `ConversionError` for inputs that there are not and for a range that is none,
-        `ReadError` for a picture that cannot be read.
+        `ReadError` for a picture or a file of inputs that cannot be read.
         """
         names = regimes.ALL if options.all_inputs else regimes.DEFAULT
-        if options.inputs:
+        kept: dict[str, Array] = {}
+        if options.inputs and options.inputs.endswith(".npz"):
+            names, kept = (), inputs_file.read(Path(options.inputs))
+        elif options.inputs:
             names = regimes.known(options.inputs.split(","))
         spread = value_range(options.input_range) if options.input_range else None
         pictures: dict[str, Path] = {}
@@ -59,12 +64,12 @@ class Inputs:
             pictures[str(options.image) if taken else options.image.name] = options.image
         for file in pictures.values():
             regimes.readable(file)
-        return cls(names, bool(options.inputs), pictures, spread)
+        return cls(names, bool(options.inputs), pictures, spread, kept)
 
     def only(self, picture: Path) -> Inputs:
         """Of these, one picture alone, under the name that it has here."""
         *_, name = (name for name, file in self.pictures.items() if file == picture)
-        return replace(self, names=(), pictures={name: picture})
+        return replace(self, names=(), pictures={name: picture}, kept={})
 
     def made(
         self,
@@ -102,6 +107,11 @@ class Inputs:
                 name: {first: images, **{n: _beside(images, c, n in small) for n, c in others}}
                 for name, images in found.items()
             }
+        for name, images in inputs_file.grouped(
+            self.kept, [first, *(n for n, _ in others)]
+        ).items():
+            regimes.given(images if isinstance(images, np.ndarray) else images[first], accepted)
+            every[name] = images
         if self.chosen or all(layer.kind in FOLLOWED for layer in checkpoint.layers):
             return every
         # What a custom kind takes only it knows: of two sizes, one that it may refuse.

@@ -15,6 +15,7 @@ import numpy as np
 from converters.checkpoint import Checkpoint, Layer
 from converters.errors import ConversionError
 from verify.capture import Array
+from verify.operators import softmax
 from verify.oracle import replay
 from verify.rearranged import Outcome
 
@@ -59,11 +60,11 @@ def _changed(layer: Layer, kind: str = "", **options: object) -> Attempt:
     return attempt
 
 
-def _weighed(layer: Layer, tensor: str, factor: float) -> Attempt:
-    """The layer with one of its weights multiplied."""
+def _weighed(layer: Layer, tensor: str, change: Callable[[Array], Array]) -> Attempt:
+    """The layer with one of its weights changed."""
 
     def attempt(checkpoint: Checkpoint, inputs: Sequence[Array]) -> Array:
-        own = {**checkpoint.tensors, tensor: factor * checkpoint.tensors[tensor]}
+        own = {**checkpoint.tensors, tensor: change(checkpoint.tensors[tensor])}
         wide = [np.asarray(values, np.float64) for values in inputs]
         return replay(replace(checkpoint, tensors=own), layer.name, wide)
 
@@ -163,13 +164,49 @@ def _windows(layer: Layer) -> Attempts:
 
 def _conv(layer: Layer) -> Attempts:
     if len(layer.params) > 1:
-        yield "a missing bias: none is added", _weighed(layer, layer.params[1], 0.0)
+        yield "a missing bias: none is added", _weighed(layer, layer.params[1], np.zeros_like)
     pad = np.broadcast_to(layer.options.get("pad", 0), 4)
     for dilate in ((2, 2), (1, 1)):
         for wide in (pad, 2 * pad):
             change = _changed(layer, dilate=dilate, pad=tuple(int(p) for p in wide))
             yield f"a dilation of {dilate[0]}", change
     yield from _windows(layer)
+    yield "each group reads another group's channels", _grouped(layer, _other_groups)
+    yield "channels dealt out to the groups in turn", _grouped(layer, _in_turn)
+    yield "the groups' outputs in another order", _regrouped(layer)
+
+
+def _other_groups(x: Array, groups: int) -> Array:
+    """The blocks of channels in the opposite order."""
+    return np.concatenate(np.split(x, groups, axis=-1)[::-1], axis=-1)
+
+
+def _in_turn(x: Array, groups: int) -> Array:
+    return np.concatenate([x[..., group::groups] for group in range(groups)], axis=-1)
+
+
+def _grouped(layer: Layer, order: Callable[[Array, int], Array]) -> Attempt:
+    """The layer on the same channels in another order."""
+
+    def attempt(checkpoint: Checkpoint, inputs: Sequence[Array]) -> Array:
+        x = np.asarray(inputs[0], np.float64)
+        groups = x.shape[-1] // checkpoint.tensors[layer.params[0]].shape[2]
+        return replay(checkpoint, layer.name, [order(x, groups)])
+
+    return attempt
+
+
+def _regrouped(layer: Layer) -> Attempt:
+    """What each group makes stands where another's should; the bias is added after it."""
+
+    def attempt(checkpoint: Checkpoint, inputs: Sequence[Array]) -> Array:
+        groups = inputs[0].shape[-1] // checkpoint.tensors[layer.params[0]].shape[2]
+        right = replay(checkpoint, layer.name, [np.asarray(inputs[0], np.float64)])
+        biases = [checkpoint.tensors[name].reshape(-1) for name in layer.params[1:]]
+        bias = biases[0] if biases else np.zeros(right.shape[-1])
+        return _other_groups(right - bias, groups) + bias
+
+    return attempt
 
 
 def _relu(layer: Layer) -> Attempts:
@@ -179,10 +216,66 @@ def _relu(layer: Layer) -> Attempts:
 
 def _vlad(layer: Layer) -> Attempts:
     assignment, centres = layer.params[0], layer.params[-1]
-    yield "the sign of the centres", _weighed(layer, centres, -1.0)
-    yield "no centres: the vectors themselves are summed", _weighed(layer, centres, 0.0)
-    yield "the same assignment to every cluster", _weighed(layer, assignment, 0.0)
-    yield "the sign of the assignment", _weighed(layer, assignment, -1.0)
+    yield "the sign of the centres", _weighed(layer, centres, np.negative)
+    yield "no centres: the vectors themselves are summed", _weighed(layer, centres, np.zeros_like)
+    yield "the same assignment to every cluster", _weighed(layer, assignment, np.zeros_like)
+    yield "the sign of the assignment", _weighed(layer, assignment, np.negative)
+    yield "the softmax over the positions, not the clusters", _assigned_over_positions(layer)
+
+
+def _assigned_over_positions(layer: Layer) -> Attempt:
+    def attempt(checkpoint: Checkpoint, inputs: Sequence[Array]) -> Array:
+        assignment, *bias, minus_centres = (
+            np.asarray(checkpoint.tensors[name], np.float64) for name in layer.params
+        )
+        x = np.asarray(inputs[0], np.float64).reshape(len(inputs[0]), -1, inputs[0].shape[-1])
+        scores = x @ assignment.reshape(x.shape[-1], -1) + (bias[0].reshape(-1) if bias else 0)
+        alpha = softmax(scores.transpose(0, 2, 1))
+        offsets = minus_centres.reshape(x.shape[-1], -1).T
+        core: Array = alpha @ x + alpha.sum(axis=-1)[..., None] * offsets
+        return core[:, None]
+
+    return attempt
+
+
+def _softmax(layer: Layer) -> Attempts:
+    def over(*axes: int) -> Attempt:
+        def attempt(checkpoint: Checkpoint, inputs: Sequence[Array]) -> Array:
+            x = np.moveaxis(np.asarray(inputs[0], np.float64), axes, range(-len(axes), 0))
+            rows = x.reshape(*x.shape[: -len(axes)], -1)
+            return np.moveaxis(softmax(rows).reshape(x.shape), range(-len(axes), 0), axes)
+
+        return attempt
+
+    yield "the softmax over the rows, not the channels", over(1)
+    yield "the softmax over the columns, not the channels", over(2)
+    yield "the softmax over the positions, not the channels", over(1, 2)
+    yield "the softmax over the whole image, not the channels", over(1, 2, 3)
+
+
+def _bnorm(layer: Layer) -> Attempts:
+    """The moments' second column is sigma: a square root of the variance and an epsilon."""
+    moments = layer.params[-1]
+
+    def sigma(change: Callable[[Array], Array]) -> Attempt:
+        return _weighed(layer, moments, lambda m: np.stack([m[:, 0], change(m[:, 1])], axis=1))
+
+    yield "sigma taken for the variance: its square root divides", sigma(np.sqrt)
+    yield "the variance divides, not its square root", sigma(np.square)
+    for epsilon in (1e-5, 1e-4, 1e-3, 1e-2):
+        again = sigma(lambda s, e=epsilon: np.sqrt(np.square(s) + e))  # type: ignore[misc]
+        yield f"an epsilon of {epsilon:g}, which sigma holds already", again
+    yield "the image's own mean and deviation, as in training", _as_in_training(layer)
+
+
+def _as_in_training(layer: Layer) -> Attempt:
+    def attempt(checkpoint: Checkpoint, inputs: Sequence[Array]) -> Array:
+        x = np.asarray(inputs[0], np.float64).reshape(-1, inputs[0].shape[-1])
+        epsilon = float(layer.options.get("epsilon", 1e-4))
+        own = np.stack([x.mean(axis=0), np.sqrt(x.var(axis=0) + epsilon)], axis=1)
+        return _weighed(layer, layer.params[-1], lambda moments: own)(checkpoint, inputs)
+
+    return attempt
 
 
 def _total(layer: Layer) -> Attempts:
@@ -196,6 +289,8 @@ _TRIED: Mapping[str, Callable[[Layer], Attempts]] = {
     "conv": _conv,
     "pool": _pool,
     "relu": _relu,
+    "softmax": _softmax,
+    "bnorm": _bnorm,
     "normalize": _normalize,
     "lrn": _normalize,
     "layerVLAD": _vlad,

@@ -147,6 +147,24 @@ def test_one_weight_is_charged_to_its_layer(case: str, made: Made, tmp_path: Pat
     assert verdict["first_bad_layer"] == kernel.name.split("/")[0]
 
 
+def test_several_inputs_are_kept_by_name_and_taken_again(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["check", str(made("twins")), "--report", str(tmp_path)]
+    assert verify([*words, "--inputs", "photograph,black"]) == 0
+    kept = tmp_path / "report" / "inputs.npz"
+    with np.load(kept) as arrays:
+        assert list(arrays) == [
+            "photograph:a", "photograph:b_in", "black:a", "black:b_in",
+        ]  # fmt: skip
+        half = {name: arrays[name] for name in arrays if name != "black:b_in"}
+    assert verify([*words, "--inputs", str(kept)]) == 0
+    np.savez(tmp_path / "half.npz", **half)
+    capsys.readouterr()
+    assert verify([*words, "--inputs", str(tmp_path / "half.npz")]) == 2
+    assert "black:b_in" in capsys.readouterr().err
+
+
 def test_inputs_and_outputs_have_the_source_s_names(made: Made) -> None:
     graph = onnx.load(made("twins") / "model.onnx").graph
     assert [value.name for value in graph.input] == ["a", "b_in"]

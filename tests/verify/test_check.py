@@ -41,7 +41,7 @@ def test_a_faithful_folder_passes_and_leaves_reports(
     assert main([str(folder.parent), "--inputs", "photograph"]) == 0
     assert "no difference" in capsys.readouterr().out
     names = {path.name for path in (folder / "report").iterdir()}
-    assert names == {"report.html", "report.json", "report.xml", "report.md"}
+    assert names == {"report.html", "report.json", "report.xml", "report.md", "inputs.npz"}
     assert json.loads((folder / "report" / "report.json").read_text())["verdict"]["passed"] is True
 
 
@@ -84,6 +84,54 @@ def test_artifacts_of_any_origin(mini_artifacts: Path, mini_mat: Path, tmp_path:
     words = ["check", "--reference", str(mini_mat), artifact, "--inputs", "photograph"]
     assert main([*words, "--report", str(tmp_path)]) == 0
     assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_a_run_is_repeated_on_the_inputs_that_its_report_kept(folder: Path, tmp_path: Path) -> None:
+    pixels = regimes.photograph(40, 56, seed=9)
+    Image.fromarray(pixels[0]).save(tmp_path / "mine.png")
+    words = ["--inputs", "photograph,black", "--image", str(tmp_path / "mine.png")]
+    assert main([str(folder), *words]) == 0
+    first = found(folder)["regimes"]
+    kept = folder / "report" / "inputs.npz"
+    with np.load(kept) as arrays:
+        assert list(arrays) == ["photograph", "black", "mine.png"]
+        assert np.array_equal(arrays["mine.png"], pixels)
+        shutil.copy(kept, tmp_path / "kept.npz")
+    (tmp_path / "mine.png").unlink()
+    assert main([str(folder), "--inputs", str(tmp_path / "kept.npz")]) == 0
+    again = found(folder)["regimes"]
+    for regime in (*first, *again):
+        for column in regime["columns"]:
+            del column["seconds"]
+    assert again == first
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        (None, "not a file of inputs"),
+        ({}, "holds no inputs"),
+        ({"flat": np.zeros((4, 4), np.uint8)}, "flat: not images"),
+        ({"words": np.full((1, 32, 32, 3), "a")}, "words: not images"),
+        ({"any": np.full((1, 32, 32, 3), None)}, "not a file of inputs"),
+        ({"grey": np.zeros((1, 32, 32, 1), np.uint8)}, "does not fit"),
+        ({"dot": np.zeros((1, 4, 4, 3), np.uint8)}, "too small"),
+    ],
+)
+def test_a_file_that_holds_no_inputs_for_this_net(
+    arrays: dict[str, Any] | None,
+    said: str,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "inputs.npz"
+    file.write_text("no archive")
+    if arrays is not None:
+        np.savez(file, **arrays)
+    assert main([str(folder), "--inputs", str(file)]) == 2
+    assert said in capsys.readouterr().err
+    assert not (folder / "report").exists()
 
 
 @pytest.mark.parametrize(

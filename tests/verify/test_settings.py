@@ -24,6 +24,11 @@ TENSORS: Mapping[str, Array] = {
     "bias": RNG.standard_normal(5),
     "assignment": RNG.standard_normal((1, 1, 4, 3)),
     "minus": RNG.standard_normal((1, 1, 4, 3)),
+    "k": RNG.standard_normal(3),
+    "halves": RNG.standard_normal((3, 3, 2, 6)),
+    "six": RNG.standard_normal(6),
+    "four": RNG.standard_normal(4),
+    "moments": np.stack([RNG.standard_normal(4), RNG.uniform(0.05, 0.3, 4)], axis=1),
 }
 LAYERS = {
     layer.name: layer
@@ -40,6 +45,10 @@ LAYERS = {
         Layer("l2", "normalize", ("x",), (), {"param": (8, 1e-12, 1, 0.5)}),
         Layer("lrn", "normalize", ("x",), (), {"param": (5, 1.0, 2e-1, 0.75)}),
         Layer("core", "layerVLAD", ("x",), ("assignment", "minus"), {}),
+        Layer("core2", "layerVLADv2", ("x",), ("assignment", "k", "minus"), {}),
+        Layer("groups", "conv", ("x",), ("halves", "six"), {"pad": (1, 1, 1, 1)}),
+        Layer("bn", "bnorm", ("x",), ("four", "four", "moments"), {"epsilon": 1e-4}),
+        Layer("soft", "softmax", ("x",), (), {}),
         Layer("whole", "layerWholeL2Normalize", ("x",), (), {}),
         Layer("max", "layerTotalMaxPool", ("x",), (), {}),
     )
@@ -144,3 +153,71 @@ def test_a_mean_in_place_of_the_maximum_is_told() -> None:
     found = outcome("max", X.mean(axis=(1, 2)))
     assert settings(NET, "max", found) == "the average in place of the maximum"
     assert settings(NET, "max", outcome("max", np.median(X, axis=(1, 2)))) == ""
+
+
+def exponentials(x: Array, *axes: int) -> Array:
+    e = np.exp(x)
+    y: Array = e / e.sum(axis=axes, keepdims=True)
+    return y
+
+
+@pytest.mark.parametrize(
+    ("axes", "expected"),
+    [
+        ((1,), "the softmax over the rows, not the channels"),
+        ((2,), "the softmax over the columns, not the channels"),
+        ((1, 2), "the softmax over the positions, not the channels"),
+        ((1, 2, 3), "the softmax over the whole image, not the channels"),
+        ((0,), ""),
+    ],
+)
+def test_the_axes_of_a_softmax_are_told(axes: tuple[int, ...], expected: str) -> None:
+    assert settings(NET, "soft", outcome("soft", exponentials(X, *axes))) == expected
+
+
+@pytest.mark.parametrize("layer", ["core", "core2"])
+def test_an_assignment_over_the_positions_is_told(layer: str) -> None:
+    pixels = X.reshape(2, -1, 4)
+    assignment, minus = (TENSORS[name][0, 0] for name in ("assignment", "minus"))
+    scores = pixels @ assignment + (TENSORS["k"] if layer == "core2" else 0)
+    alpha = exponentials(scores, 1)
+    residuals = pixels[:, :, None] + minus.T
+    found = (alpha[..., None] * residuals).sum(axis=1)[:, None]
+    expected = "the softmax over the positions, not the clusters"
+    assert settings(NET, layer, outcome(layer, found)) == expected
+
+
+def test_groups_that_are_mixed_up_are_told() -> None:
+    right = replay(NET, "groups", [X])
+    swapped = (right - TENSORS["six"])[..., [3, 4, 5, 0, 1, 2]] + TENSORS["six"]
+    reads = {
+        "each group reads another group's channels": [2, 3, 0, 1],
+        "channels dealt out to the groups in turn": [0, 2, 1, 3],
+        "": [3, 2, 1, 0],
+    }
+    assert settings(NET, "groups", outcome("groups", swapped)).endswith("in another order")
+    for expected, order in reads.items():
+        found = outcome("groups", replay(NET, "groups", [X[..., order]]))
+        assert settings(NET, "groups", found) == expected
+
+
+@pytest.mark.parametrize(
+    ("deviation", "expected"),
+    [
+        (np.sqrt, "sigma taken for the variance: its square root divides"),
+        (np.square, "the variance divides, not its square root"),
+        (lambda s: np.sqrt(s**2 + 1e-3), "an epsilon of 0.001, which sigma holds already"),
+        (None, "the image's own mean and deviation, as in training"),
+        (lambda s: 2 * s, ""),
+    ],
+)
+def test_what_a_batch_norm_divides_by_is_told(
+    deviation: Callable[[Array], Array] | None, expected: str
+) -> None:
+    means, sigmas = TENSORS["moments"].T
+    if deviation is None:
+        means, sigmas = X.mean(axis=(0, 1, 2)), np.sqrt(X.var(axis=(0, 1, 2)) + 1e-4)
+    else:
+        sigmas = deviation(sigmas)
+    found = (X - means) / sigmas * TENSORS["four"] + TENSORS["four"]
+    assert settings(NET, "bn", outcome("bn", found)) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from converters.checkpoint import MEAN, Checkpoint, Layer
 from converters.mini import mini
 from converters.writers.sources import matconvnet
+from netvlad_keras import pooling
 from verify.__main__ import main
 from verify.reference import weights_of
 
@@ -210,7 +212,11 @@ def trunk() -> Checkpoint:
     return replace(SOURCE, tensors=tensors, layers=layers)
 
 
-def keras_model(name: Callable[[str], str]) -> Any:
+KERAS_POOL = keras.layers.MaxPooling2D
+OUR_POOL = functools.partial(pooling.MaxPooling, (2, 2), (2, 2), (0, 0, 0, 0))
+
+
+def keras_model(name: Callable[[str], str], pool: Callable[..., Any] = KERAS_POOL) -> Any:
     """The same of Keras's own layers."""
     image = keras.Input((None, None, 3))
     x = keras.layers.Activation("linear", name=name("input"))(image)
@@ -220,7 +226,7 @@ def keras_model(name: Callable[[str], str]) -> Any:
             width = WEIGHTS[f"{layer.name}/bias"].size
             x = keras.layers.Conv2D(width, 3, padding="same", name=own)(x)
         elif layer.kind == "pool":
-            x = keras.layers.MaxPooling2D(name=own)(x)
+            x = pool(name=own)(x)
         else:
             x = keras.layers.ReLU(name=own)(x)
     model = keras.Model(image, x)
@@ -231,13 +237,16 @@ def keras_model(name: Callable[[str], str]) -> Any:
     return model
 
 
+@pytest.mark.parametrize("pool", [KERAS_POOL, OUR_POOL], ids=["Keras", "ours"])
 @pytest.mark.parametrize(("file", "renamed"), [("model.keras", True), ("model.h5", False)])
-def test_keras_own_layers(file: str, renamed: bool, tmp_path: Path) -> None:
+def test_keras_own_layers(
+    file: str, renamed: bool, pool: Callable[..., Any], tmp_path: Path
+) -> None:
     matconvnet.write(trunk(), tmp_path / "trunk.mat")
     layers = ("input", *(layer.name for layer in trunk().layers))
     own = {layer: f"block_{number}" if renamed else layer for number, layer in enumerate(layers)}
     names = own if renamed else None
-    model = keras_model(own.__getitem__)
+    model = keras_model(own.__getitem__, pool)
     model.save(tmp_path / file)
     assert checked(tmp_path / "trunk.mat", tmp_path / file, names, tmp_path) == 0
     column = report(tmp_path)["regimes"][0]["columns"][0]

@@ -15,6 +15,7 @@ from verify.names.keras_classes import CLASSES, MARKS, MODULES, OURS
 
 __all__ = ["check"]
 
+_PACKAGE = "netvlad_keras>"
 _ADVICE = (
     "Only models of Keras's own layers and of netvlad_keras's are run; what would run code from "
     "the file itself is refused. Convert the model where you trust it, to ONNX for example."
@@ -60,10 +61,12 @@ def _fault(item: dict[str, Any]) -> str:
     shown = name if name != "function" else f"function {item.get('config')!r}"
     if name in MARKS:
         return ""
+    # An `.h5` writes the registered name in the class's place.
+    name = name.removeprefix(_PACKAGE) if name.removeprefix(_PACKAGE) in OURS else name
     if name not in CLASSES | OURS:
         return f"{shown} ({module})" if module else shown
     if module is not None and module not in MODULES:
         return f"{name} of {module}"
-    if registered not in (None, name, f"netvlad_keras>{name}" if name in OURS else name):
+    if registered not in (None, name, f"{_PACKAGE}{name}" if name in OURS else name):
         return f"{name}, registered as {registered!r}"
     return ""

@@ -191,7 +191,7 @@ FAULTS = [
     Fault("no epsilon", "vlad:intranorm", "an epsilon of 0 in place of 1e-12", initializer("vlad:intranorm/Add", np.float32(0))),
     Fault("the residuals' sign", "vlad:core", "the sign of the centres", operator("vlad:core/Sub", "Add")),
     Fault("no residuals", "vlad:core", "no centres", reads("vlad:core/Unsqueeze_3", "vlad:core/MatMul_2", "constant_0")),
-    Fault("softmax over the positions", "vlad:core", "", attributes("vlad:core/Softmax", axis=1)),
+    Fault("softmax over the positions", "vlad:core", "the softmax over the positions", attributes("vlad:core/Softmax", axis=1)),
     Fault("intranorm by D fastest", "vlad:intranorm", "D fastest", behind("vlad:intranorm", ("Transpose", {"perm": [0, 1, 3, 2]}), ("Reshape", {"constant": np.array([-1, 1, 8, 16])}))),
     Fault("the vector by D fastest", "postL2", "D fastest", attributes("postL2/Transpose", perm=[0, 1, 2, 3])),
     Fault("no intranorm", "postL2", "reads vlad:core, in the source vlad:intranorm", reads("postL2/Transpose", "vlad:core")),
@@ -202,7 +202,7 @@ FAULTS = [
     Fault("no last norm", "finalL2", "passed on as it is", all_of(operator("finalL2/Div", "Identity"), reads("finalL2/Div", "WPCA"))),
     Fault("averages in place of maxima", "max:core", "the average in place of the maximum", operator("max:core/ReduceMax", "ReduceMean"), "maximum"),
     Fault("LRN's beta", "norm1", "LRN constants: 5, 1, 2e-05, 0.5", initializer("norm1/Pow", np.float32(0.5)), "caffe"),
-    Fault("two groups' outputs swapped", "conv4", "", reads("conv4/Concat", "conv4/Conv_2", "conv4/Conv"), "caffe"),
+    Fault("two groups' outputs swapped", "conv4", "the groups' outputs in another order", reads("conv4/Concat", "conv4/Conv_2", "conv4/Conv"), "caffe"),
 ]  # fmt: skip
 
 

@@ -35,6 +35,7 @@ TENSOR = {"class_name": "__keras_tensor__", "config": {"shape": [1], "keras_hist
         model(layer("Conv2D", config={"kernel_initializer": layer("Zeros", "keras.initializers")})),
         model(layer("Add", inbound_nodes=[{"args": [[TENSOR, TENSOR]], "kwargs": {}}])),
         model(layer("NetVLAD", "netvlad_keras.layers", registered_name="netvlad_keras>NetVLAD")),
+        model({"class_name": "netvlad_keras>NetVLAD", "config": {}}),  # of an .h5
         model(layer("Functional", "keras.src.models.functional", registered_name="Functional")),
         model(compile_config={"loss": {"class_name": "function", "config": "mine"}}),
         json.dumps({"class_name": "NetVLADModel", "config": {"spec": {"trunk": []}}}),
@@ -55,6 +56,8 @@ def test_known_classes_pass(text: str) -> None:
         (model(layer("Surprise", "evil.layers")), "Surprise (evil.layers)"),
         (model(layer("Conv2D", "evil.layers")), "Conv2D of evil.layers"),
         (model(layer("Conv2D", "os")), "Conv2D of os"),
+        (model(layer("netvlad_keras>Conv2D", None)), "netvlad_keras>Conv2D"),
+        (model(layer("netvlad_keras>NetVLAD", "os")), "NetVLAD of os"),
         (model(layer("Conv2D", registered_name="evil>Conv2D")), "registered as 'evil>Conv2D'"),
         (
             model(layer("NetVLAD", registered_name="evil>NetVLAD")),
