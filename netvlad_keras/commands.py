@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from netvlad_keras import curve, datasets, describe, picture, progress, recall, results
+from netvlad_keras import cluster, curve, datasets, describe, picture, progress, recall, results
 from netvlad_keras.decoding import Resize, listed
 from netvlad_keras.errors import DescriptorsError, RetrievalError
 from netvlad_keras.index import search as nearest
@@ -28,7 +28,10 @@ def run_describe(options: argparse.Namespace) -> dict[str, Any]:
     """Images -> a file of descriptors."""
     output = results.check_suffix(options.output)
     paths = listed(options.images)
-    made = _described(options, _model(options), paths, output)
+    if options.engine == "ray":
+        made = _on_a_cluster(options, paths, output)
+    else:
+        made = _described(options, _model(options), paths, output)
     if not options.json:
         print(f"{made.new + made.before} images described{_left_out(made.faults)}; {output}")
     return {
@@ -122,6 +125,22 @@ def _described(
     with progress.shown(output.stem, quiet=options.json) as shown:
         return describe.describe(
             model,
+            paths,
+            output,
+            shown,
+            shard=options.shard,
+            restart=options.restart,
+        )
+
+
+def _on_a_cluster(
+    options: argparse.Namespace, paths: Sequence[Path], output: Path
+) -> describe.Described:
+    resize = Resize(options.size, options.shorter_side, options.longer_side)
+    with progress.shown(output.stem, quiet=options.json) as shown:
+        return cluster.describe(
+            cluster.Settings(options.model, resize, options.dim, options.batch, options.jobs),
+            cluster.Cluster(options.address, options.workers),
             paths,
             output,
             shown,

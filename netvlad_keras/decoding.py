@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from netvlad_keras import results
 from netvlad_keras.errors import RetrievalError
 from netvlad_keras.preprocess import ImageError, Pixels, load_image
 
@@ -30,12 +31,15 @@ class Resize:
 def listed(places: Iterable[Path]) -> tuple[Path, ...]:
     """The image files that are named, and those below the folders that are; sorted, each once.
 
-    A file that is named counts as an image whatever it is called. Raises `RetrievalError` for
-    a name that is not there and a folder without images.
+    A file that is named counts as an image whatever it is called, except for a `.parquet`, which
+    stands for the images that its column `path` names. Raises `RetrievalError` for a name that
+    is not there, a folder without images and a `.parquet` without paths.
     """
     found: set[Path] = set()
     for place in places:
-        if place.is_dir():
+        if place.suffix.lower() == ".parquet" and place.exists():
+            found |= {Path(name) for name in results.names(place)}
+        elif place.is_dir():
             inside = {p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()}
             if not inside:
                 raise RetrievalError(f"{place}: no images ({', '.join(SUFFIXES)})")

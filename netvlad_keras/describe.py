@@ -18,7 +18,10 @@ from netvlad_keras.engines import Engine, open_model
 from netvlad_keras.errors import CropError, RetrievalError
 from netvlad_keras.preprocess import ImageError, Pixels
 
-__all__ = ["Described", "Model", "Progress", "cropped", "describe", "described", "opened"]
+__all__ = [
+    *("Described", "Model", "Progress"),
+    *("cropped", "describe", "described", "none_described", "opened"),
+]
 
 Vector = NDArray[np.float32]
 
@@ -78,9 +81,10 @@ def opened(
     dimension: int | None = None,
     batch: int = 4,
     jobs: int | None = None,
+    threads: int | None = None,
 ) -> Model:
     """Open a model file for describing. Raises as `open_model`, and `CropError`."""
-    engine = open_model(path)
+    engine = open_model(path, threads)
     whole = engine.contract.dimension
     if dimension is not None:
         _check_crop(dimension, engine)
@@ -140,7 +144,7 @@ def describe(
         if not count:
             if not parts.done:
                 parts.remove()
-            raise RetrievalError(_none(faults))
+            raise RetrievalError(none_described(faults))
         results.write(output, merged, {**model.about, "faults": faults})
         parts.remove()
     return Described(output, count - before, before, faults)
@@ -153,7 +157,8 @@ def _keep(parts: shards.Shards, ready: list[tuple[str, Vector]]) -> None:
         ready.clear()
 
 
-def _none(faults: Mapping[str, str]) -> str:
+def none_described(faults: Mapping[str, str]) -> str:
+    """Why there is no result, in words."""
     if not faults:
         return "there are no images to describe"
     path, fault = next(iter(faults.items()))

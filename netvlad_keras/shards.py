@@ -1,48 +1,28 @@
 """A folder of finished parts beside a result that is still being made, so that it can go on.
 
-A shard is written whole before the manifest names it, and only what the manifest names counts:
-after a kill at any moment no image is lost and none is there twice.
+A shard is written whole before the manifest (`resuming`) names it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from netvlad_keras import results
-from netvlad_keras.errors import DescriptorsError, EnvironmentFailure
+from netvlad_keras import results, resuming
+from netvlad_keras.errors import DescriptorsError
 from netvlad_keras.results import npz
+from netvlad_keras.resuming import LOCK, MANIFEST
 
 __all__ = ["Merged", "Shards", "opened"]
 
-_MANIFEST = "manifest.json"
-_LOCK = ".lock"
 #: Bytes of a block of the result.
 _BLOCK = 8 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Few:
-    """A few descriptors in memory, as `results.Rows` wants them."""
-
-    paths: tuple[str, ...]
-    vectors: Sequence[NDArray[np.float32]]
-
-    @property
-    def dimension(self) -> int:
-        return len(self.vectors[0])
-
-    def blocks(self) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
-        for path, vector in zip(self.paths, self.vectors, strict=True):
-            yield (path,), vector[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +65,9 @@ class Shards:
     def add(self, paths: Sequence[str], vectors: Sequence[NDArray[np.float32]]) -> None:
         """Keep descriptors for good: n of them, float32 [D], for n paths that are not done yet."""
         shard, name = len(self._names), f"{len(self._names):06}.npz"
-        results.write(self._folder / name, _Few(tuple(paths), vectors), {})
+        results.write(self._folder / name, results.Few(tuple(paths), vectors), {})
         self._names.append(name)
-        _write(self._folder, self._about, self._names)
+        resuming.record(self._folder, self._about, self._names)
         self._places |= {path: (shard, row) for row, path in enumerate(paths)}
 
     def merged(self, asked: Sequence[str]) -> Merged:
@@ -99,7 +79,7 @@ class Shards:
     def remove(self) -> None:
         """The result is complete: the parts are not needed any more."""
         for path in list(self._folder.iterdir()):
-            if path.name != _LOCK:
+            if path.name != LOCK:
                 path.unlink()
 
 
@@ -111,38 +91,10 @@ def opened(output: Path, about: Mapping[str, Any], *, restart: bool = False) -> 
     `DescriptorsError`. One run at a time: `EnvironmentFailure` while another is at it.
     """
     folder = output.with_name(f"{output.name}.parts")
-    lock = FileLock(folder / _LOCK)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise EnvironmentFailure(f"{output}: another run is writing it") from error
-    except OSError as error:
-        raise EnvironmentFailure(f"{output}: cannot be written: {error}") from error
-    try:
-        if restart or not (folder / _MANIFEST).exists():
-            _write(folder, about, [])  # a shard that no manifest names is written over
-        yield _resumed(folder, about)
-    finally:
-        lock.release()
-        with suppress(OSError):  # it is not empty: the parts are for the next run
-            if not (folder / _MANIFEST).exists():
-                (folder / _LOCK).unlink(missing_ok=True)
-                folder.rmdir()
-
-
-def _resumed(folder: Path, about: Mapping[str, Any]) -> Shards:
-    advice = "--restart begins anew; to keep them, write to another file."
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
-        before, names = dict(manifest["about"]), [str(name) for name in manifest["shards"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DescriptorsError(folder / _MANIFEST, f"is damaged: {error}", advice=advice) from error
-    if before != dict(about):
-        other = [key for key in about if before.get(key) != about[key]]
-        reason = f"holds parts made with another {', '.join(other)}"
-        raise DescriptorsError(folder, reason, advice=advice)
-    return Shards(folder, about, names)
+    with resuming.locked(folder, output):
+        if restart or not (folder / MANIFEST).exists():
+            resuming.record(folder, about, [])  # a shard that none names is written over
+        yield Shards(folder, about, resuming.recorded(folder, about))
 
 
 def _paths(shard: Path) -> list[str]:
@@ -151,9 +103,3 @@ def _paths(shard: Path) -> list[str]:
     except Exception as error:  # zipfile and numpy have a dozen for broken files
         advice = "--restart begins anew."
         raise DescriptorsError(shard, f"is damaged: {error}", advice=advice) from error
-
-
-def _write(folder: Path, about: Mapping[str, Any], names: Sequence[str]) -> None:
-    text = json.dumps({"schema": 1, "about": dict(about), "shards": list(names)}, indent=1)
-    with results.replacing(folder / _MANIFEST) as draft:
-        draft.write_text(text, "utf-8")

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["main"]
+from netvlad_keras import command_line
+from netvlad_keras.command_line import count, size
 
-#: Exit codes.
-DONE, REFUSED, COULD_NOT = 0, 1, 2
+__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train a net. Returns 0 done, 1 refused (bad input), 2 could not run here."""
     options = _parser().parse_args(arguments)
-    from netvlad_keras.errors import EnvironmentFailure, RetrievalError
-    from netvlad_keras.preprocess import ImageError
-
-    try:
-        result = _run(options)
-    except (RetrievalError, ImageError) as error:
-        code = COULD_NOT if isinstance(error, EnvironmentFailure) else REFUSED
-        if options.json:
-            print(json.dumps({"error": type(error).__name__, "message": str(error), "exit": code}))
-        else:
-            print(f"netvlad-train: {error}", file=sys.stderr)
-        return code
-    except KeyboardInterrupt:
-        print("netvlad-train: interrupted; the same command goes on from here", file=sys.stderr)
-        return COULD_NOT
-    if options.json:
-        print(json.dumps(result, indent=2))
-    return DONE
+    work = functools.partial(_run, options)
+    return command_line.run("netvlad-train", work, as_json=options.json)
 
 
 def _run(options: argparse.Namespace) -> dict[str, object]:
@@ -68,13 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--images", type=Path, metavar="DIR", help="what the names in a .csv or .mat start from")
     add("--query-images", type=Path, metavar="DIR", help="the same of the queries")
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--size", type=_size, metavar="HxW", help="resize every image")
-    sizes.add_argument("--shorter-side", type=_count, metavar="N", help="resize to this, in pixels")
+    sizes.add_argument("--size", type=size, metavar="HxW", help="resize every image")
+    sizes.add_argument("--shorter-side", type=count, metavar="N", help="resize to this, in pixels")
     add("--clusters", action="store_true", help="first initialise the clusters on DATASET")
-    add("--whiten", type=_count, metavar="D", help="at the end also write model_white.keras, "
+    add("--whiten", type=count, metavar="D", help="at the end also write model_white.keras, "
         "with a whitening of D dimensions learnt on DATASET")  # fmt: skip
     _recipe_arguments(parser)
-    add("--stop-after", type=_count, metavar="EPOCH", help="leave the rest to the next call")
+    add("--stop-after", type=count, metavar="EPOCH", help="leave the rest to the next call")
     add("--restart", action="store_true", help="forget what earlier runs left")
     add("--json", action="store_true", help="print the result as JSON")
     return parser
@@ -82,30 +66,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("recipe").add_argument
-    add("--epochs", type=_count, default=30, metavar="N", help="default: 30")
-    add("--batch", type=_count, default=4, metavar="N", help="queries of a step; default: 4")
+    add("--epochs", type=count, default=30, metavar="N", help="default: 30")
+    add("--batch", type=count, default=4, metavar="N", help="queries of a step; default: 4")
     add("--learning-rate", type=float, default=1e-3, metavar="X", help="halved at epochs 6, 11, "
         "16, …; default: 0.001")  # fmt: skip
     add("--margin", type=float, default=0.1, metavar="X", help="default: 0.1")
     add("--train-from", default="conv5_1", metavar="LAYER", help="what stands before it is left "
         "alone; all: nothing is; default: conv5_1")  # fmt: skip
-    add("--renew-every", type=_count, default=1000, metavar="N", help="queries between two "
+    add("--renew-every", type=count, default=1000, metavar="N", help="queries between two "
         "renewals of the cached features; default: 1000")  # fmt: skip
     add("--seed", type=int, default=43, metavar="N", help="default: 43")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = map(_count, text.lower().split("x"))
-    except (ValueError, argparse.ArgumentTypeError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HxW, such as 480x640") from None
-    return height, width
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class Runner(Protocol):
     """One artifact, opened. Each module of `verify.runners` has `open(path, ...) -> Runner`.
 
     kind      `mat`, `keras`, `h5`, `weights`, `savedmodel`, `onnx`, `tf_graph`,
-              `tf_variables`, `capture`.
+              `tf_variables`, `safetensors`, `capture`.
     layers    canonical names, in the artifact's own order of execution.
     notes     what a reader of the report must know (a clamped norm, a layer without a name).
     weights   the artifact's weights by the source tensor's canonical name

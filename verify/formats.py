@@ -47,6 +47,7 @@ FORMATS = (
     Format("h5", "verify.runners.keras_model", endings=(".h5", ".hdf5")),
     Format("onnx", "verify.runners.onnx", endings=(".onnx",)),
     Format("mat", "verify.runners.matconvnet", endings=(".mat",)),
+    Format("safetensors", "verify.runners.torch_weights", endings=(".safetensors",)),
     Format("tf_graph", "verify.runners.tf_graph", endings=(".pb",), beside=".meta"),
     Format("tf_variables", "verify.runners.tf_variables", beside=".index"),
 )

@@ -12,9 +12,10 @@ from verify import compare
 from verify.arithmetic import FLOAT32, Arithmetic
 from verify.candidate import Candidate, expected_alone, replayed_alone
 from verify.capture import Array
+from verify.norm_settings import CLAMPED, UNDER_THE_ROOT
 from verify.rearranged import Outcome
 from verify.result import LayerResult, Measure
-from verify.settings import CLAMPED, UNDER_THE_ROOT, settings
+from verify.settings import settings
 
 __all__ = ["LENGTHS", "is_l2", "probe", "shortened"]
 

@@ -22,18 +22,22 @@ from verify.names import netvlad_tf
 from verify.names.canonical import Place, weight_axes
 from verify.names.matconvnet import MERGED, MOMENTS, NAMED, SUBTRACTED, WEIGHTS
 from verify.names.netvlad import KINDS, RECORD
+from verify.names.torch_modules import PARAMETERS
 from verify.names.weights import KERAS, by_name, placed
 from verify.oracle import published_mean
 
-__all__ = ["cropped", "declared_crop", "reference", "subtracts", "weights_of"]
+__all__ = ["cropped", "declared_crop", "reference", "source", "subtracts", "weights_of"]
 
 #: A file's ending -> what reads it; any other path is a TensorFlow checkpoint's.
 _READERS: Mapping[str, str] = {
     ".mat": "converters.readers.matconvnet",
     ".h5": "converters.readers.keras_h5",
     ".keras": "converters.readers.keras_h5",
+    ".safetensors": "converters.readers.safetensors",
 }
 _CHECKPOINT = "converters.readers.tf_checkpoint"
+#: Format of a source without layers -> what its weights are called; Keras's names are the model's.
+_NAMES: Mapping[str, Mapping[str, Place]] = {"tf_checkpoint": netvlad_tf.VARIABLES, **PARAMETERS}
 _COMPOSED = (
     "it holds no layers: executed as MatConvNet has them, L2 norms with 1e-12 under the root"
 )
@@ -46,10 +50,15 @@ def reference(path: Path, dimension: int | None = None) -> Checkpoint:
     Raises the reader's typed errors, `MappingError` for weights that are not a NetVLAD's, and
     `ConversionError` for a crop that cannot be.
     """
-    checkpoint = sandbox.read(path, _READERS.get(path.suffix.lower(), _CHECKPOINT))
+    checkpoint = source(path)
     if not checkpoint.layers:
         checkpoint = _composed(checkpoint)
     return checkpoint if dimension is None else cropped(checkpoint, dimension)
+
+
+def source(path: Path) -> Checkpoint:
+    """What a source's own reader gives. Raises its typed errors."""
+    return sandbox.read(path, _READERS.get(path.suffix.lower(), _CHECKPOINT))
 
 
 def cropped(checkpoint: Checkpoint, dimension: int) -> Checkpoint:
@@ -79,9 +88,12 @@ def weights_of(checkpoint: Checkpoint) -> dict[str, Array]:
     name fits goes under its own.
     """
     if not checkpoint.layers:
-        variables = netvlad_tf.VARIABLES if checkpoint.origin.format == "tf_checkpoint" else {}
-        return by_name(checkpoint.tensors, KERAS, variables)
-    found: dict[str, Array] = {}
+        names = _NAMES.get(checkpoint.origin.format, {})
+        found = by_name(checkpoint.tensors, KERAS, names)
+        if (kernel := found.get("WPCA/kernel")) is not None and kernel.ndim == 5:
+            found["WPCA/kernel"] = _d_slowest(kernel)
+        return found
+    found = {}
     left = dict(checkpoint.tensors)
     mean = left.pop(MEAN, None)
     if mean is not None and published_mean(checkpoint) is not None:
@@ -98,6 +110,11 @@ def weights_of(checkpoint: Checkpoint) -> dict[str, Array]:
             if own in left:  # a tensor that layers share is its first reader's
                 found |= _named(f"{layer.name}/{place.tensor}", left.pop(own), place)
     return {**found, **left}
+
+
+def _d_slowest(kernel: Array) -> Array:
+    """O×K×D×1×1, as pytorch-NetVlad's descriptor runs, as a matrix of rows d·K + k."""
+    return turned(kernel, "OKD11", "DKO").reshape(-1, len(kernel))
 
 
 def subtracts(checkpoint: Checkpoint) -> bool:
@@ -130,7 +147,7 @@ def _composed(checkpoint: Checkpoint) -> Checkpoint:
     """A source of weights alone as MatConvNet holds the net."""
     path = checkpoint.origin.path
     weights = weights_of(checkpoint)
-    record = checkpoint.preprocessing.get("spec") or RECORD
+    record = checkpoint.preprocessing.get("spec") or _record(checkpoint, weights)
     try:
         width = weights[f"{record['trunk'][-1]['name']}/kernel"].shape[-1]
         rows = list(_rows(record, width, "WPCA/kernel" in weights))
@@ -158,6 +175,14 @@ def _composed(checkpoint: Checkpoint) -> Checkpoint:
         layers=tuple(layers),
         origin=replace(checkpoint.origin, notes=(*checkpoint.origin.notes, _COMPOSED)),
     )
+
+
+def _record(checkpoint: Checkpoint, weights: Mapping[str, Array]) -> Mapping[str, Any]:
+    """VGG-16's, with the pooling that the weights or the file's metadata say."""
+    if "vlad:core/assignment" in weights:
+        return {**RECORD, "pooling": "vladv2" if "vlad:core/bias" in weights else "vlad"}
+    pooling = checkpoint.preprocessing.get("pooling", RECORD["pooling"])
+    return {**RECORD, "pooling": pooling, "prel2": False, "intranorm": False}
 
 
 def _as_matconvnet(array: Array, name: str, place: Place) -> Array:

@@ -91,12 +91,15 @@ class Engine:
         return np.asarray(found[: len(images)], np.float32)
 
 
-def open_model(path: str | PathLike[str]) -> Engine:
+def open_model(path: str | PathLike[str], threads: int | None = None) -> Engine:
     """Open a model from images to descriptors: `.onnx`, `.keras`, `.h5`, a SavedModel's folder.
 
-    ONNX needs ONNX Runtime alone, the others Keras or TensorFlow. A SavedModel is a program:
-    open only those that you trust. Raises `ModelFileError` for a file that is no such model,
-    `EnvironmentFailure` where a library is missing.
+    `threads` run it (None: one for each processor); TensorFlow, which has one pool for all
+    models, is left as it is. ONNX needs ONNX Runtime alone, the others Keras or TensorFlow. A
+    SavedModel is a program: open only those that you trust.
+
+    Raises `ModelFileError` for a file that is no such model, `EnvironmentFailure` where a
+    library is missing.
     """
     path = Path(path)
     if not path.exists():
@@ -113,5 +116,5 @@ def open_model(path: str | PathLike[str]) -> Engine:
             f"{path}: needs {error.name}, which is not installed",
             advice=f"pip install '{wanted}', or use the .onnx file of the same net.",
         ) from error
-    engine: Engine = module.open(path)
+    engine: Engine = module.open(path, threads) if suffix == ".onnx" else module.open(path)
     return engine

@@ -19,14 +19,17 @@ __all__ = ["open"]
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
 
-def open(path: Path) -> Engine:
+def open(path: Path, threads: int | None = None) -> Engine:
     """A file with one input of images and one descriptor, of this project or of any other.
 
     Whether descriptors are whitened is known of this project's files alone, from their
     metadata. Raises `ModelFileError`.
     """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    providers = ["CPUExecutionProvider"]
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers)
     except Exception as error:  # ONNX Runtime has a type of its own for each fault
         raise ModelFileError(path, f"ONNX Runtime does not open it: {error}") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()

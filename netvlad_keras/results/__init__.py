@@ -1,12 +1,13 @@
 """Descriptors in files: `.npz` or `.parquet`, read and written by their suffix.
 
-Each format has a module here with `read(path)` and `write(path, rows, about)`.
+Each format has a module here with `read(path)` and `write(path, rows, about)`. A folder of
+`.parquet` shards, as a cluster writes it, is read like a file.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -19,7 +20,17 @@ from numpy.typing import NDArray
 
 from netvlad_keras.errors import DescriptorsError, EnvironmentFailure
 
-__all__ = ["SUFFIXES", "Descriptors", "Rows", "check_suffix", "read", "replacing", "write"]
+__all__ = [
+    "SUFFIXES",
+    "Descriptors",
+    "Few",
+    "Rows",
+    "check_suffix",
+    "names",
+    "read",
+    "replacing",
+    "write",
+]
 
 SUFFIXES = (".npz", ".parquet")
 
@@ -53,6 +64,22 @@ class Rows(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Few:
+    """A few descriptors in memory as `Rows`: n paths, n times float32 [D]."""
+
+    paths: tuple[str, ...]
+    vectors: Sequence[NDArray[np.float32]]
+
+    @property
+    def dimension(self) -> int:
+        return len(self.vectors[0])
+
+    def blocks(self) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
+        for path, vector in zip(self.paths, self.vectors, strict=True):
+            yield (path,), vector[None]
+
+
 def check_suffix(path: str | PathLike[str]) -> Path:
     """The path, if its suffix is that of a format. Raises `DescriptorsError`."""
     path = Path(path)
@@ -68,12 +95,8 @@ def read(path: str | PathLike[str]) -> Descriptors:
     Raises `DescriptorsError` for a damaged file and for descriptors with NaN or infinity.
     """
     path = check_suffix(path)
-    try:
-        paths, vectors, about = _module(path).read(path)
-    except FileNotFoundError as error:
-        raise DescriptorsError(path, "there is no such file") from error
-    except Exception as error:  # zipfile, numpy and pyarrow have a dozen for broken files
-        raise DescriptorsError(path, f"is no file of descriptors: {error}") from error
+    with _readable(path, "descriptors"):
+        paths, vectors, about = _reader(path).read(path)
     if vectors.ndim != 2 or len(vectors) != len(paths) or len(set(paths)) != len(paths):
         raise DescriptorsError(path, f"{len(paths)} paths and {vectors.shape} numbers do not match")
     if not np.isfinite(vectors).all():
@@ -82,6 +105,16 @@ def read(path: str | PathLike[str]) -> Descriptors:
     if order != list(range(len(paths))):
         vectors = vectors[order]
     return Descriptors(tuple(paths[i] for i in order), vectors, about)
+
+
+def names(path: str | PathLike[str]) -> list[str]:
+    """The paths alone; a `.parquet` needs no other column. Raises `DescriptorsError`."""
+    path = check_suffix(path)
+    with _readable(path, "paths"):
+        found: list[str] = _reader(path).names(path)
+    if not found:
+        raise DescriptorsError(path, "names no images")
+    return found
 
 
 def write(path: str | PathLike[str], rows: Rows, about: Mapping[str, Any]) -> None:
@@ -106,6 +139,20 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # not there, or its folder is not
             draft.unlink()
+
+
+@contextmanager
+def _readable(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DescriptorsError(path, "there is no such file") from error
+    except Exception as error:  # zipfile, numpy and pyarrow have a dozen for broken files
+        raise DescriptorsError(path, f"is no file of {what}: {error}") from error
+
+
+def _reader(path: Path) -> Any:
+    return import_module(f"{__name__}.folder") if path.is_dir() else _module(path)
 
 
 def _module(path: Path) -> Any:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from netvlad_keras.results import Rows
 
-__all__ = ["read", "write"]
+__all__ = ["names", "read", "write"]
 
 _ABOUT = b"netvlad_keras"
 
@@ -26,6 +26,12 @@ def read(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, Any]]:
     flat = table["descriptor"].combine_chunks()
     values = np.asarray(flat.flatten().to_numpy(), np.float32)
     return table["path"].to_pylist(), values.reshape(len(table), -1), about
+
+
+def names(path: Path) -> list[str]:
+    """The paths alone."""
+    found: list[str] = pyarrow.parquet.read_table(path, columns=["path"])["path"].to_pylist()
+    return found
 
 
 def write(path: Path, rows: Rows, about: Mapping[str, Any]) -> None:

@@ -349,7 +349,7 @@ def test_a_killed_run_goes_on_and_no_image_is_twice_or_lost(
         Image.fromarray(pixels).save(folder / f"{number:02}.png")
     net = make_onnx(work=24)
     command = _command(net, folder, tmp_path / "out.npz", "--shard", "4", "--batch", "2")
-    manifest = tmp_path / "out.npz.parts" / "manifest.json"
+    manifest = tmp_path / "out.npz.parts" / "_manifest.json"
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         end = time.monotonic() + 60
         while time.monotonic() < end and process.poll() is None:
@@ -431,7 +431,7 @@ def test_parts_of_another_making_are_refused_until_told(
     assert describe(smaller, paths, output, restart=True).new == 11
 
 
-@pytest.mark.parametrize("damaged", ["manifest.json", "000000.npz"])
+@pytest.mark.parametrize("damaged", ["_manifest.json", "000000.npz"])
 def test_damaged_parts_are_refused(
     damaged: str, make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
 ) -> None:

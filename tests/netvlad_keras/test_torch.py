@@ -158,3 +158,30 @@ def test_a_step_of_training_changes_every_weight_but_the_mean(
     model.fit(images(4), np.ones((4, 5)), verbose=0)
     same = {n for n, v in model.canonical_weights.items() if np.array_equal(v.numpy(), before[n])}
     assert same == {"input/mean"}
+
+
+def test_a_step_of_training(specs: dict[str, NetVLADSpec], drawn: Any, images: Any) -> None:
+    """`compile` and `fit` as the documentation has them: the loss falls, what is frozen stays."""
+    from netvlad_keras.loss import TripletCount, TripletLoss
+    from netvlad_keras.mining import Tuple
+    from netvlad_keras.tuples import Tuples
+
+    model = NetVLADModel(specs["vgg-vlad_preL2_intra_white"])
+    model.assign(drawn(model.spec))
+    query, far = images()
+    shots = [query, far, np.clip(query.astype(np.float32) + 9, 0, 255).astype(np.uint8)]
+    # The positive is the other scene, the negative nearly the query: the margin is violated.
+    batches = Tuples([[Tuple(query=0, positive=1, negatives=(2,))]], shots, shots)
+    model.get_layer("conv1_1").trainable = False
+    before = {each.path: keras.ops.convert_to_numpy(each) for each in model.weights}
+    model.compile(keras.optimizers.SGD(0.01), TripletLoss(), metrics=[TripletCount()])
+    first, last = (
+        model.fit(batches, shuffle=False, verbose=0).history["summed_loss"][0] for _ in range(2)
+    )
+    found = model.predict(np.stack(shots), verbose=0)
+    assert 0 < last < first
+    assert np.isfinite(found).all()
+    after = {each.path: keras.ops.convert_to_numpy(each) for each in model.weights}
+    moved = {path.split("/")[-2] for path in before if (before[path] != after[path]).any()}
+    assert "conv1_1" not in moved
+    assert {"conv2_1", "vlad.3Acore", "WPCA"} <= moved

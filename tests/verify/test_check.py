@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from converters.__main__ import main as convert
 from converters.checkpoint import MEAN
 from converters.mini import mini
 from converters.writers.sources import matconvnet
@@ -84,6 +85,36 @@ def test_artifacts_of_any_origin(mini_artifacts: Path, mini_mat: Path, tmp_path:
     words = ["check", "--reference", str(mini_mat), artifact, "--inputs", "photograph"]
     assert main([*words, "--report", str(tmp_path)]) == 0
     assert (tmp_path / "report" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("module", "parameter", "tensor"),
+    [
+        ("hloc", "netvlad.centers", "vlad:core/centers"),
+        ("pytorch-netvlad", "WPCA.0.weight", "WPCA/kernel"),
+    ],
+)
+def test_what_goes_back_is_compared_and_is_a_source(
+    module: str, parameter: str, tensor: str, mini_artifacts: Path, mini_mat: Path, tmp_path: Path
+) -> None:
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    file = tmp_path / "net.safetensors"
+    words = ["back", "--source", str(mini_mat), "--to", module, "--output", str(file)]
+    assert convert([*words, "--any-size"]) == 0
+    ends = ["--inputs", "black", "--report", str(tmp_path)]
+    onnx = str(mini_artifacts / "model.onnx")
+    assert main(["check", "--reference", str(mini_mat), str(file), *ends]) == 0
+    assert len(found(tmp_path)["regimes"][0]["columns"][0]["weights"]) == 31
+    assert main(["check", "--reference", str(file), str(mini_mat), onnx, *ends]) == 0
+
+    with safe_open(file, framework="numpy") as stored:
+        weights, metadata = {n: stored.get_tensor(n) for n in stored.keys()}, stored.metadata()  # noqa: SIM118
+    weights[parameter][1, 2] *= 1.001
+    save_file(weights, file, metadata)
+    assert main(["check", "--reference", str(mini_mat), str(file), *ends]) == 1
+    assert found(tmp_path)["verdict"]["tensor"] == tensor
 
 
 def test_a_run_is_repeated_on_the_inputs_that_its_report_kept(folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from converters.convert import Request, convert
 from converters.errors import ConversionError, MappingError, ReadError
 from converters.mini import SPEC, mini, seeded
 from converters.sources import SourceFiles
+from converters.writers.sources import hloc_safetensors, pytorch_netvlad_safetensors
 from netvlad_keras.spec import NetVLADSpec
 from netvlad_keras.trunks import Row
 from verify import oracle
@@ -94,6 +96,28 @@ def test_a_tf_checkpoint_is_executed_as_matconvnet_would(tmp_path: Path) -> None
     netvlad_tf.write(mini(), tmp_path / "net")
     assert_same(reference(tmp_path / "net"), mini())
     assert_same(reference(tmp_path / "net.index"), mini())
+
+
+V2 = replace(SPEC, pooling="vladv2")
+MEANS = replace(SPEC, pooling="avg", clusters=0, prel2=False, intranorm=False, whitening=0)
+
+
+@pytest.mark.parametrize(
+    ("write", "spec"),
+    [
+        (hloc_safetensors.write, SPEC),
+        (pytorch_netvlad_safetensors.write, SPEC),
+        (pytorch_netvlad_safetensors.write, replace(V2, whitening=0)),
+        (pytorch_netvlad_safetensors.write, V2),
+        (pytorch_netvlad_safetensors.write, MEANS),
+    ],
+)
+def test_a_torch_module_is_executed_as_matconvnet_would(
+    write: Callable[[Checkpoint, Path], None], spec: NetVLADSpec, tmp_path: Path
+) -> None:
+    pytest.importorskip("safetensors")
+    write(seeded(spec, 3), tmp_path / "net.safetensors")
+    assert_same(reference(tmp_path / "net.safetensors"), seeded(spec, 3))
 
 
 def test_the_upstream_checkpoint_is_the_mat_file(shared_data: Path) -> None:

@@ -1,0 +1,77 @@
+"""A folder of finished parts that a run goes on from: its lock, and the manifest that names them.
+
+Only what the manifest names counts: after a kill at any moment no image is lost and none is
+there twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from netvlad_keras import results
+from netvlad_keras.errors import DescriptorsError, EnvironmentFailure
+
+__all__ = ["LOCK", "MANIFEST", "locked", "record", "recorded"]
+
+#: Programs that read a folder of `.parquet` files pass over names that begin with `_` or `.`.
+MANIFEST = "_manifest.json"
+LOCK = ".lock"
+_ADVICE = "--restart begins anew; to keep them, write to another file."
+
+
+@contextmanager
+def locked(folder: Path, output: Path) -> Iterator[None]:
+    """One run at a time: `EnvironmentFailure` while another is at it.
+
+    A folder that is left without a manifest is removed.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise EnvironmentFailure(f"{output}: another run is writing it") from error
+    except OSError as error:
+        raise EnvironmentFailure(f"{output}: cannot be written: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        with suppress(OSError):  # it is not empty: the parts are for the next run
+            if not (folder / MANIFEST).exists():
+                (folder / LOCK).unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def recorded(folder: Path, about: Mapping[str, Any]) -> list[str]:
+    """Names of the finished parts, in the order in which they were made.
+
+    Raises `DescriptorsError` for a damaged manifest, and for parts of another making than
+    `about`.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        before, names = dict(manifest["about"]), [str(name) for name in manifest["shards"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"is damaged: {error}"
+        raise DescriptorsError(folder / MANIFEST, reason, advice=_ADVICE) from error
+    if before != dict(about):
+        other = [key for key in about if before.get(key) != about[key]]
+        reason = f"holds parts made with another {', '.join(other)}"
+        raise DescriptorsError(folder, reason, advice=_ADVICE)
+    return names
+
+
+def record(
+    folder: Path, about: Mapping[str, Any], names: Sequence[str], **more: Mapping[str, Any]
+) -> None:
+    """Write the manifest, complete or not at all."""
+    facts = {"schema": 1, "about": dict(about), "shards": list(names), **more}
+    with results.replacing(folder / MANIFEST) as draft:
+        draft.write_text(json.dumps(facts, indent=1), "utf-8")
