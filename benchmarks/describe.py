@@ -69,7 +69,7 @@ def main() -> None:
         console.print(machine(measured(work, 1 << 26)), highlight=False, soft_wrap=True)
         pictures = _pictures(work / "pictures", options.images, options.size)
         ours = _described(options.artifacts, pictures, work / "ours.npz", options.batch)
-        rows: dict[str, Run | str] = {f"netvlad-describe, batch {options.batch}": ours}
+        rows: dict[str, Run | str] = {"netvlad-describe": ours}
         for name, title in PEERS.items():
             python = options.python.get(name, sys.executable)
             rows[title] = _peer(name, python, options.artifacts, pictures, work)
@@ -88,7 +88,7 @@ def _options() -> argparse.Namespace:
     add("artifacts", type=Path, metavar="ARTIFACTS", help="a folder that convert made")
     add("--images", type=int, default=40, metavar="N", help="default: 40")
     add("--size", type=_size, default=(480, 640), metavar="HxW", help="default: 480x640")
-    add("--batch", type=int, default=4, metavar="N", help="of netvlad-describe; default: 4")
+    add("--batch", type=int, metavar="N", help="of netvlad-describe; default: its own")
     add("--growth", type=_counts, default=(100, 300, 1000), metavar="A,B", help="how many pictures "
         "netvlad-describe gets; default: 100,300,1000; 0: leave this out")  # fmt: skip
     add("--growth-size", type=_size, default=(240, 320), metavar="HxW", help="default: 240x320")
@@ -122,11 +122,12 @@ def _pictures(folder: Path, count: int, size: tuple[int, int]) -> Path:
     return folder
 
 
-def _described(artifacts: Path, pictures: Path, output: Path, batch: int) -> Run:
+def _described(artifacts: Path, pictures: Path, output: Path, batch: int | None) -> Run:
     """The command, whose last line of progress says how fast it was."""
     command = [sys.executable, "-m", "netvlad_keras", "describe", str(pictures)]
     command += ["--model", str(artifacts / "model.onnx"), "--output", str(output)]
-    done, wall, own, total = _watched([*command, "--batch", str(batch)])
+    command += ["--batch", str(batch)] if batch else []
+    done, wall, own, total = _watched(command)
     if done.returncode:
         raise SystemExit(done.stderr)
     count, speed = re.findall(r"of (\d+), ([\d.]+) images/s", done.stderr)[-1]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from converters import trust
 
 __all__ = ["main"]
 
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _back_parser(commands)
     inspect = _command(commands, "inspect", _inspect, "what is in a weights file")
     inspect.add_argument("file", type=Path, metavar="FILE")
-    _add_reading(inspect)
+    trust.add(inspect)
     _command(commands, "sources", _sources, "the weights that can be had by name")
     return parser
 
@@ -97,7 +98,7 @@ def _convert_parser(commands: Any) -> None:
     add("--input-dtype", default="float32", choices=("float32", "uint8"), help="of the ONNX file")
     add("--fix-size", type=_size, metavar="HxW[xN]", help="a fixed size for the ONNX file")
     _add_derived(parser)
-    _add_reading(parser)
+    trust.add(parser)
 
 
 def _add_derived(parser: argparse.ArgumentParser) -> None:
@@ -118,25 +119,7 @@ def _back_parser(commands: Any) -> None:
     add("--output", type=Path, required=True, metavar="PATH", help="a file; for tf a prefix")
     add("--any-size", action="store_true", help="even if the program's own code builds other "
         "numbers of channels, clusters or outputs")  # fmt: skip
-    _add_reading(parser)
-
-
-def _add_reading(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--trusted", action="store_true", help="parse files in this process, not in a sandbox")
-    add("--max-parameters", type=int, metavar="N", help="refuse a larger net; default: a billion")
-
-
-@contextmanager
-def _reading(options: argparse.Namespace) -> Iterator[None]:
-    """Files are believed as far as the options say; what the sandbox lacks here is told."""
-    from converters import sandbox
-
-    most = options.max_parameters or sandbox.PARAMETERS
-    with sandbox.believing(sandbox.Reading(trusted=options.trusted, parameters=most)):
-        yield
-    for words in () if options.trusted else sandbox.lacking():
-        print(f"netvlad-convert: of the sandbox: {words}", file=sys.stderr)
+    trust.add(parser)
 
 
 def _size(text: str) -> tuple[int, ...]:
@@ -164,7 +147,10 @@ def _convert(options: argparse.Namespace) -> dict[str, Any]:
         changes.append(transform.until(options.until))
     if options.outputs:
         changes.append(transform.keep_outputs(options.outputs.split(",")))
-    with _reading(options), report.progress(quiet=options.json) as progress:
+    with (
+        trust.believed(options, "netvlad-convert"),
+        report.progress(quiet=options.json) as progress,
+    ):
         source = locate(options.source, options.checkpoint, options.name, progress.transfer)
         request = Request(
             source=source,
@@ -202,7 +188,10 @@ def _back(options: argparse.Namespace) -> dict[str, Any]:
     from converters.back import back
     from converters.sources import locate
 
-    with _reading(options), report.progress(quiet=options.json) as progress:
+    with (
+        trust.believed(options, "netvlad-convert"),
+        report.progress(quiet=options.json) as progress,
+    ):
         source = locate(options.source, progress=progress.transfer)
         written = back(source.paths[0], options.to, options.output,
                        any_size=options.any_size, progress=progress.step)  # fmt: skip
@@ -223,7 +212,7 @@ def _inspect(options: argparse.Namespace) -> dict[str, Any]:
     from converters import report
     from converters.inspect import describe
 
-    with _reading(options):
+    with trust.believed(options, "netvlad-convert"):
         found = describe(options.file)
     if not options.json:
         report.inspection(found)

@@ -85,8 +85,8 @@ def _model_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None
     sizes.add_argument("--size", type=size, metavar="HxW", help="resize every image")
     sizes.add_argument("--shorter-side", type=count, metavar="N", help="resize to this, in pixels")
     sizes.add_argument("--longer-side", type=count, metavar="N")
-    add("--batch", type=count, default=4, metavar="N", help="images of one size at a time; "
-        "default: 4")  # fmt: skip
+    add("--batch", type=count, metavar="N", help="images at a time; default: one for each "
+        "processor with .onnx, else 4 of one size")  # fmt: skip
     add("--jobs", type=count, metavar="N", help="threads that decode; default: one a processor")
     add("--shard", type=count, default=256, metavar="N", help="images that a kill can cost, "
         "at most; default: 256")  # fmt: skip

@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from netvlad_keras import describe as local
-from netvlad_keras import results, resuming
+from netvlad_keras import describer, results, resuming
 from netvlad_keras.decoding import Resize
-from netvlad_keras.describe import Described, Progress
+from netvlad_keras.describe import Described, Progress, none_described
 from netvlad_keras.errors import DescriptorsError, EnvironmentFailure, RetrievalError
 
 __all__ = ["Cluster", "Settings", "describe"]
@@ -33,23 +32,22 @@ _TURNS = 4
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How images are described, as `describe.opened` takes it: plain data for the workers."""
+    """How images are described, as `describer.opened` takes it: plain data for the workers."""
 
     model: Path
     resize: Resize | None = None
     dimension: int | None = None
-    batch: int = 4
+    batch: int | None = None
     jobs: int | None = None
 
-    def opened(self, threads: int | None = None) -> local.Model:
-        """The model, run and fed by `threads` threads (None: one for each processor)."""
-        return local.opened(
+    def opened(self) -> describer.Model:
+        """The model."""
+        return describer.opened(
             self.model,
             resize=self.resize,
             dimension=self.dimension,
             batch=self.batch,
-            jobs=self.jobs or threads,
-            threads=threads,
+            jobs=self.jobs,
         )
 
 
@@ -71,10 +69,10 @@ class _Describer:
     What goes to it and comes from it is JSON, which has one form for lists of any length.
     """
 
-    def __init__(self, settings: Settings, start: Path, output: Path, threads: int) -> None:
+    def __init__(self, settings: Settings, start: Path, output: Path) -> None:
         self._start = start
         self._output = output
-        self._model = settings.opened(threads)
+        self._model = settings.opened()
 
     def __call__(self, row: Mapping[str, str]) -> dict[str, str]:
         """Write the shard of these images and say what is in it."""
@@ -82,7 +80,7 @@ class _Describer:
         given = {self._start / name: name for name in names}
         vectors: dict[str, Any] = {}
         faults: dict[str, str] = {}
-        for path, vector in local.described(self._model, list(given)):
+        for path, vector in describer.described(self._model, list(given)):
             if isinstance(vector, np.ndarray):
                 vectors[given[path]] = vector
             else:
@@ -110,9 +108,9 @@ def describe(
 ) -> Described:
     """Describe images into a folder of `.parquet` shards, which `results.read` reads as a file.
 
-    The descriptors are those of `describe.describe`, bit for bit. A killed run goes on where it
-    was, and an image that could not be read is tried again; `shard` images are described for
-    one file at most.
+    The descriptors are those of `describe.describe`, bit for bit where the engine takes images
+    alone (ONNX). A killed run goes on where it was, and an image that could not be read is tried
+    again. A file holds `shard` images at most.
 
     Raises `RetrievalError` where no image could be described, `DescriptorsError` where `output`
     is something else or was made with something else, `EnvironmentFailure` where Ray is missing
@@ -132,8 +130,7 @@ def describe(
         before = len(names) - len(left)
         if progress:
             progress.start(len(names), before)
-        faults: dict[str, str] = {}
-        new = 0
+        faults, new = dict[str, str](), 0
         for row in _rows(settings, cluster, left, output, shard):
             new += len(row["images"])
             faults |= row["faults"]
@@ -145,7 +142,7 @@ def describe(
         _tidy(output, shards)
         if not shards:
             (output / resuming.MANIFEST).unlink()
-            raise RetrievalError(local.none_described(faults))
+            raise RetrievalError(none_described(faults))
         resuming.record(output, about, shards, faults=faults)
     return Described(output, new, before, faults)
 
@@ -210,10 +207,15 @@ def _streamed(
     size = max(1, min(shard, math.ceil(len(left) / (_TURNS * workers))))
     parts = [left[at : at + size] for at in range(0, len(left), size)]
     rows = [{"images": json.dumps(part)} for part in parts]
-    settings = replace(settings, model=settings.model.absolute())
+    settings = replace(
+        settings,
+        model=settings.model.absolute(),
+        batch=settings.batch or threads,
+        jobs=settings.jobs or threads,
+    )
     told = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         _Describer,
-        fn_constructor_args=(settings, Path.cwd(), output.absolute(), threads),
+        fn_constructor_args=(settings, Path.cwd(), output.absolute()),
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows))),
         num_cpus=threads,
     )

@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from netvlad_keras import cluster, curve, datasets, describe, picture, progress, recall, results
+from netvlad_keras import (
+    cluster,
+    curve,
+    datasets,
+    describe,
+    describer,
+    picture,
+    progress,
+    recall,
+    results,
+)
 from netvlad_keras.decoding import Resize, listed
 from netvlad_keras.errors import DescriptorsError, RetrievalError
 from netvlad_keras.index import search as nearest
@@ -108,9 +118,9 @@ def run_evaluate(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _model(options: argparse.Namespace) -> describe.Model:
+def _model(options: argparse.Namespace) -> describer.Model:
     resize = Resize(options.size, options.shorter_side, options.longer_side)
-    return describe.opened(
+    return describer.opened(
         options.model,
         resize=resize,
         dimension=options.dim,
@@ -120,7 +130,7 @@ def _model(options: argparse.Namespace) -> describe.Model:
 
 
 def _described(
-    options: argparse.Namespace, model: describe.Model, paths: Sequence[Path], output: Path
+    options: argparse.Namespace, model: describer.Model, paths: Sequence[Path], output: Path
 ) -> describe.Described:
     with progress.shown(output.stem, quiet=options.json) as shown:
         return describe.describe(
@@ -156,7 +166,7 @@ def _is_file(path: Path) -> bool:
 
 def _descriptors(
     options: argparse.Namespace,
-    model: describe.Model | None,
+    model: describer.Model | None,
     places: Sequence[Path],
     output: Path,
 ) -> Descriptors:
@@ -195,7 +205,7 @@ def _ranked(database: Descriptors, queries: Descriptors, top: int) -> list[pictu
 
 
 def _kept(
-    options: argparse.Namespace, model: describe.Model, places: datasets.Places, file: Path
+    options: argparse.Namespace, model: describer.Model, places: datasets.Places, file: Path
 ) -> Descriptors | None:
     """What an earlier evaluation described, if it is of the same model and images."""
     if options.restart or not file.exists():
@@ -212,7 +222,7 @@ def _kept(
 
 
 def _anew(
-    options: argparse.Namespace, model: describe.Model, places: datasets.Places, file: Path
+    options: argparse.Namespace, model: describer.Model, places: datasets.Places, file: Path
 ) -> Descriptors:
     _described(options, model, places.paths, file)
     return results.read(file)

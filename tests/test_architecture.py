@@ -134,8 +134,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "converters.mcn2onnx": ("converters",),
     "converters.report": ("converters.manifest",),
     "converters.release": ("converters", "netvlad_keras"),
+    "converters.trust": ("converters.sandbox",),
     "converters.__main__": ("converters",),
-    "verify": ("verify", *CHECKPOINT, "converters.sandbox"),
+    "verify": ("verify", *CHECKPOINT, "converters.sandbox", "converters.trust"),
     # the gate feeds the same bytes as every consumer
     "verify.images": ("verify", *CHECKPOINT, "netvlad_keras.preprocess"),
     # and what is tried on somebody's descriptor begins with them

@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from converters import trust
+
 __all__ = ["main"]
 
 #: Exit codes.
@@ -85,10 +87,9 @@ def _check_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     add("--plugin", type=Path, action="append", default=[], metavar="FILE", help="custom layers "
         "of your own, see docs/plugins.md; the file is run")  # fmt: skip
     add("--stream", action="store_true", help="less memory: each artifact in a process of its own")
-    add("--trusted", action="store_true", help="parse the source in this process, not in a sandbox")
-    add("--max-parameters", type=int, metavar="N", help="refuse a larger net; default: a billion")
     add("--report", type=Path, metavar="DIR", help="where report/ goes; default: beside the "
         "artifacts, none with --reference")  # fmt: skip
+    trust.add(parser)
     parser.set_defaults(run=_check)
 
 
@@ -100,6 +101,7 @@ def _diff_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--image", type=Path, metavar="FILE", help="a picture or .npy; default: some are made")
     add("--rtol", type=float, default=1e-4, metavar="X", help="of the layer's largest value; "
         "default: 1e-4, four times what float32 costs behind a sharp softmax")  # fmt: skip
+    trust.add(parser)
     parser.set_defaults(run=_diff)
 
 
@@ -140,6 +142,7 @@ def _reference_parser(commands: argparse._SubParsersAction[argparse.ArgumentPars
     add("--plugin", type=Path, action="append", default=[], metavar="FILE", help="custom layers "
         "of your own, see docs/plugins.md; the file is run")  # fmt: skip
     add("--output", type=Path, metavar="FILE", help="default: reference.npz, in DIR or here")
+    trust.add(parser)
     parser.set_defaults(run=_reference)
 
 
@@ -159,6 +162,7 @@ def _explain_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser
     add("--budget", type=_seconds, default=600.0, metavar="SECONDS", help="no pair is begun "
         "after that; default: 600")  # fmt: skip
     add("--json", action="store_true", help="print the result as JSON")
+    trust.add(parser)
     parser.set_defaults(run=_explain)
 
 
@@ -187,34 +191,32 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _check(options: argparse.Namespace) -> bool:
-    from converters import sandbox
     from verify import check, proof
 
-    most = options.max_parameters or sandbox.PARAMETERS
-    with sandbox.believing(sandbox.Reading(trusted=options.trusted, parameters=most)):
-        good = proof.run(options) if proof.asked(options) else check.run(options)
-    for words in () if options.trusted else sandbox.lacking():
-        print(f"netvlad-verify: of the sandbox: {words}", file=sys.stderr)
-    return good
+    with trust.believed(options, "netvlad-verify"):
+        return proof.run(options) if proof.asked(options) else check.run(options)
 
 
 def _reference(options: argparse.Namespace) -> bool:
     from verify import proof_make
 
-    return proof_make.run(options)
+    with trust.believed(options, "netvlad-verify"):
+        return proof_make.run(options)
 
 
 def _explain(options: argparse.Namespace) -> bool:
     from verify import explain
 
-    return explain.run(options)
+    with trust.believed(options, "netvlad-verify"):
+        return explain.run(options)
 
 
 def _diff(options: argparse.Namespace) -> bool:
     from converters.errors import ConversionError
     from verify import diff, listing, unnamed
 
-    runners, named = diff.opened(options.first, options.second)
+    with trust.believed(options, "netvlad-verify"):
+        runners, named = diff.opened(options.first, options.second)
     images = diff.inputs(*runners, options.image)
     if named:
         first = next(iter(images.values()))

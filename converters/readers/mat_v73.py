@@ -45,55 +45,73 @@ def variables(path: Path) -> dict[str, str]:
 def load(path: Path, names: Iterable[str]) -> Struct:
     """The named variables. h5py's errors come out as they are."""
     memory.at("values")
+    data = memory.mapped(path)
     with h5py.File(path, "r") as file:
-        return {name: neutral(member(file, name)) for name in names if name in file}
+        return {name: neutral(member(file, name), data) for name in names if name in file}
 
 
-def neutral(item: h5py.Group | h5py.Dataset) -> Value:
-    """An HDF5 object as MATLAB wrote it, in the neutral form."""
+def neutral(item: h5py.Group | h5py.Dataset, data: Array) -> Value:
+    """An HDF5 object as MATLAB wrote it, in the neutral form.
+
+    `data` are the file's bytes: arrays that lie in them as they are need not be read.
+    """
     kind, decode = _class(item), _flag(item, "MATLAB_object_decode")
     if decode == _OPAQUE and isinstance(item, h5py.Dataset):
         # The subsystem's own cells are of a class, too; they are references.
-        return _dereferenced(item) if item.dtype.kind == "O" else MatObject(kind, item[()].T)
+        is_value = item.dtype.kind != "O"
+        return MatObject(kind, item[()].T) if is_value else _dereferenced(item, data)
     if decode:
         return Foreign("a function handle" if decode == 1 else f"an object of class {kind}")
     if "MATLAB_sparse" in item.attrs:
         return Foreign("a sparse matrix")
     if isinstance(item, h5py.Group):
-        return _struct(item)
+        return _struct(item, data)
     if _flag(item, "MATLAB_empty"):
         return _empty(kind, item[()])
     if kind == "char":
         return "\n".join(row.tobytes().decode("utf-16-le") for row in item[()].astype("<u2").T)
     if kind == "cell":
-        return _dereferenced(item)
+        return _dereferenced(item, data)
     if kind in _NUMERIC and item.dtype.kind in "biuf":
-        return _numeric(item)
+        return _numeric(item, data)
     return Foreign(f"a value of class {kind or 'unknown'}")
 
 
-def _struct(group: h5py.Group) -> Value:
+def _struct(group: h5py.Group, data: Array) -> Value:
     items = {name: member(group, name) for name in group}
     # A struct array holds, per field, a dataset of references that has no class.
     if not items or any(_class(item) for item in items.values()):
-        return {name: neutral(item) for name, item in items.items()}
-    columns = {name: _dereferenced(item) for name, item in items.items()}
+        return {name: neutral(item, data) for name, item in items.items()}
+    columns = {name: _dereferenced(item, data) for name, item in items.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _dereferenced(item: h5py.Dataset) -> list[Value]:
+def _dereferenced(item: h5py.Dataset, data: Array) -> list[Value]:
     # HDF5's axes are MATLAB's reversed, so its C order is MATLAB's linear order.
     file = item.file
-    return [neutral(inside(file[reference])) for reference in item[()].ravel()]
+    return [neutral(inside(file[reference]), data) for reference in item[()].ravel()]
 
 
-def _numeric(item: h5py.Dataset) -> Array:
+def _numeric(item: h5py.Dataset, data: Array) -> Array:
     believable(item)
-    data: Array = memory.empty(item.nbytes).view(item.dtype).reshape(item.shape)
-    if item.size:
-        item.read_direct(data)
-    data = data.T
-    return data if data.dtype.isnative else data.astype(data.dtype.newbyteorder("="))
+    values = _lying(item, data)
+    if values is None:
+        values = memory.empty(item.nbytes).view(item.dtype).reshape(item.shape)
+        if item.size:
+            item.read_direct(values)
+    values = values.T
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+
+
+def _lying(item: h5py.Dataset, data: Array) -> Array | None:
+    """A dataset that the file holds in one piece, as a view of the file's bytes."""
+    offset = item.id.get_offset()  # of the absolute address; None where it is in pieces
+    if offset is None or item.id.get_create_plist().get_nfilters():
+        return None
+    if offset % item.dtype.itemsize or offset + item.nbytes > data.size:
+        return None
+    lying: Array = data[offset : offset + item.nbytes].view(item.dtype).reshape(item.shape)
+    return lying
 
 
 def _empty(kind: str, shape: Array) -> Value:

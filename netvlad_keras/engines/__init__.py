@@ -65,10 +65,15 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An opened model. `run` takes a batch as the contract has it, and gives N×D."""
+    """An opened model. `run` takes a batch as the contract has it, and gives N×D.
+
+    alone  images are best given one by one, from several threads: each is computed by one, so
+           that no bit of its descriptor depends on the others or on the number of processors.
+    """
 
     contract: Contract
     run: Callable[[Array], Array]
+    alone: bool = False
 
     def describe(self, images: Array) -> NDArray[np.float32]:
         """Descriptors, float32 [N, D], of images uint8 [N, height, width, 3], RGB, 0 to 255.
@@ -76,7 +81,7 @@ class Engine:
         A model of a fixed batch size is fed as often as it takes; what is missing in the last
         batch is filled up and left out of the result.
         """
-        batch = self.contract.batch or len(images)
+        batch = self.contract.batch or (1 if self.alone else len(images))
         rows = [self._batch(images[at : at + batch], batch) for at in range(0, len(images), batch)]
         return np.concatenate(rows)
 
@@ -91,15 +96,12 @@ class Engine:
         return np.asarray(found[: len(images)], np.float32)
 
 
-def open_model(path: str | PathLike[str], threads: int | None = None) -> Engine:
+def open_model(path: str | PathLike[str]) -> Engine:
     """Open a model from images to descriptors: `.onnx`, `.keras`, `.h5`, a SavedModel's folder.
 
-    `threads` run it (None: one for each processor); TensorFlow, which has one pool for all
-    models, is left as it is. ONNX needs ONNX Runtime alone, the others Keras or TensorFlow. A
-    SavedModel is a program: open only those that you trust.
-
-    Raises `ModelFileError` for a file that is no such model, `EnvironmentFailure` where a
-    library is missing.
+    ONNX needs ONNX Runtime alone, the others Keras or TensorFlow. A SavedModel is a program:
+    open only those that you trust. Raises `ModelFileError` for a file that is no such model,
+    `EnvironmentFailure` where a library is missing.
     """
     path = Path(path)
     if not path.exists():
@@ -116,5 +118,5 @@ def open_model(path: str | PathLike[str], threads: int | None = None) -> Engine:
             f"{path}: needs {error.name}, which is not installed",
             advice=f"pip install '{wanted}', or use the .onnx file of the same net.",
         ) from error
-    engine: Engine = module.open(path, threads) if suffix == ".onnx" else module.open(path)
+    engine: Engine = module.open(path)
     return engine

@@ -19,14 +19,16 @@ __all__ = ["open"]
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
 
-def open(path: Path, threads: int | None = None) -> Engine:
+def open(path: Path) -> Engine:
     """A file with one input of images and one descriptor, of this project or of any other.
 
     Whether descriptors are whitened is known of this project's files alone, from their
     metadata. Raises `ModelFileError`.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    # How ONNX Runtime splits a sum among threads, and among the images of a batch, shows in the
+    # last bits: an image is computed by one thread, and other threads compute other images.
+    options.intra_op_num_threads = 1
     providers = ["CPUExecutionProvider"]
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers)
@@ -42,7 +44,7 @@ def open(path: Path, threads: int | None = None) -> Engine:
         (found,) = session.run(None, {inputs[0].name: images})
         return np.asarray(found)
 
-    return Engine(contract, run)
+    return Engine(contract, run, alone=contract.batch in (None, 1))
 
 
 def _contract(path: Path, session: Any, taken: Any, given: Any) -> Contract:

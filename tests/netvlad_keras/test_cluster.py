@@ -20,7 +20,7 @@ from netvlad_keras.__main__ import main
 from netvlad_keras.cluster import Cluster, Settings, describe
 from netvlad_keras.decoding import listed
 from netvlad_keras.describe import describe as describe_here
-from netvlad_keras.describe import opened
+from netvlad_keras.describer import opened
 from netvlad_keras.errors import DescriptorsError, EnvironmentFailure, RetrievalError
 
 ray = pytest.importorskip("ray")

@@ -22,7 +22,8 @@ from PIL import Image
 
 from netvlad_keras import results
 from netvlad_keras.decoding import Resize, decoded, listed
-from netvlad_keras.describe import Model, cropped, describe, described, opened
+from netvlad_keras.describe import describe
+from netvlad_keras.describer import Model, cropped, described, opened
 from netvlad_keras.engines import Contract, Engine, open_model
 from netvlad_keras.errors import (
     CropError,
@@ -234,7 +235,7 @@ def test_each_image_gets_its_own_descriptor(
     found = results.read(tmp_path / "out.npz")
     assert found.paths == tuple(path.as_posix() for path in paths)
     expected = [model.engine.describe(load_image(path)[None])[0] for path in paths]
-    np.testing.assert_allclose(found.vectors, expected, atol=1e-6)
+    np.testing.assert_array_equal(found.vectors, expected)
     assert found.about["model"] == "net.onnx"
     assert found.about["dimension"] == 8
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == ["out.npz"]

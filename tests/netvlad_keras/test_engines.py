@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from netvlad_keras.describe import describe, opened
+from netvlad_keras.describe import describe
+from netvlad_keras.describer import opened
 from netvlad_keras.engines import open_model
 from netvlad_keras.errors import CropError, ModelFileError
 from netvlad_keras.results import read
@@ -34,6 +35,20 @@ def test_every_artifact_describes_alike(name: str, mini_artifacts: Path, images:
     for size in ((3, 40, 56), (2, 33, 17)):
         batch = images(*size)
         np.testing.assert_allclose(other.describe(batch), onnx.describe(batch), atol=2e-6)
+
+
+def test_no_bit_depends_on_what_is_described_together(
+    mini_artifacts: Path, photographs: Path, tmp_path: Path
+) -> None:
+    """In one batch, ONNX Runtime's last bits would: of this net too, for one image and for two."""
+    model, paths = mini_artifacts / "model.onnx", sorted(photographs.iterdir())
+    files = []
+    for batch in (1, 2, 3, 11):
+        files.append(tmp_path / f"{batch}.npz")
+        describe(opened(model, batch=batch), paths, files[-1])
+    assert len({file.read_bytes() for file in files}) == 1
+    describe(opened(model), paths[4:5], tmp_path / "one.npz")
+    np.testing.assert_array_equal(read(tmp_path / "one.npz").vectors, read(files[0]).vectors[4:5])
 
 
 @pytest.mark.parametrize("name", ARTIFACTS)

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from converters import sandbox
 from converters.errors import ConversionError, EnvironmentFailure, ReadError
 from verify.capture import Array
 
 __all__ = ["read"]
 
 _ADVICE = "Save plain arrays of numbers, one for each layer, under the layers' names."
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-#: Of a MAT-file 7.3, which is HDF5 behind a header of this many bytes at most.
-_HEADER = 512
 
 
 def read(path: Path) -> dict[str, Array]:
@@ -55,14 +53,7 @@ def _npz(path: Path) -> dict[str, Array]:
 
 
 def _mat(path: Path) -> dict[str, Array]:
-    with path.open("rb") as file:
-        container = "mat_v73" if _HDF5 in file.read(_HEADER + len(_HDF5)) else "mat_v5"
-    module = import_module(f"converters.readers.{container}")
-    kinds = module.variables(path)
-    found = module.load(path, kinds)
-    if others := [f"{n} ({kinds[n]})" for n, v in found.items() if not isinstance(v, np.ndarray)]:
-        raise ReadError(path, f"holds {', '.join(others)}", advice=_ADVICE)
-    return dict(found)
+    return dict(sandbox.read(path, "converters.readers.mat_arrays").tensors)
 
 
 def _pb(path: Path) -> dict[str, Array]:

@@ -14,38 +14,12 @@ import pytest
 from verify.report import html
 
 if TYPE_CHECKING:
-    from tests.verify.report.browser.conftest import Browser
+    from tests.conftest import Browser
     from tests.verify.report.conftest import Reports
 
 from verify.result import Report
 
 NAMES = ("passing", "bad_weight", "missing_layer", "nan", "pool_relu", "wrong_hash", "empty")
-
-CONTRAST = """
-const channel = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-const light = c => 0.2126 * channel(c[0]) + 0.7152 * channel(c[1]) + 0.0722 * channel(c[2]);
-const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
-const known = new Map();
-const behind = element => {
-  if (!known.has(element)) {
-    const colour = parse(getComputedStyle(element).backgroundColor);
-    const solid = colour.length === 3 || colour[3] > 0;
-    known.set(element, solid ? colour : behind(element.parentElement));
-  }
-  return known.get(element);
-};
-const faint = [];
-const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-for (let node; (node = walker.nextNode());) {
-  const element = node.parentElement;
-  if (!node.data.trim() || !element.checkVisibility() || element.closest("script, title")) continue;
-  const style = getComputedStyle(element);
-  const ink = parse(element.ownerSVGElement ? style.fill : style.color);
-  const [a, b] = [light(ink), light(behind(element))].sort((x, y) => y - x);
-  if ((a + 0.05) / (b + 0.05) < 4.5) faint.push(`${node.data.trim()}: ${(a + 0.05) / (b + 0.05)}`);
-}
-return faint;
-"""
 
 
 @pytest.fixture
@@ -103,7 +77,7 @@ def test_it_opens_from_the_disk_and_asks_for_nothing(
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_text_can_be_read(browser: Browser, page: Path, dark: bool) -> None:
     browser.open(page, dark=dark, width=390)
-    assert browser.run(CONTRAST) == []
+    assert browser.faint() == []
     assert browser.run("return document.documentElement.scrollWidth") == 390
     back = browser.run("return getComputedStyle(document.body).backgroundColor")
     assert back == ("rgb(18, 21, 24)" if dark else "rgb(246, 247, 248)")
@@ -255,7 +229,7 @@ def test_on_paper(browser: Browser, page: Path) -> None:
     assert browser.run("return document.querySelector('.tall').scrollHeight") == browser.run(
         "return document.querySelector('.tall').clientHeight"
     )
-    assert browser.run(CONTRAST) == []
+    assert browser.faint() == []
     back = "return getComputedStyle(document.querySelector('.seal')).backgroundColor"
     assert browser.run(back) == "rgb(253, 234, 232)"  # light, whatever the screen's scheme
 
