@@ -58,6 +58,9 @@ WORKERS = ("-n", "2", "--dist", "loadfile")
 # Heavy: they have their own session.
 MUTATIONS = "tests/verify/mutations"
 
+# The newest OpenCV, and an older one that goes with today's NumPy.
+OPENCV = ("4.10.0.84", "5.0.0.93")
+
 # What the light environment must not have, or its tests would prove nothing.
 HEAVY = ("keras", "matio", "tensorflow", "tf2onnx")
 
@@ -165,6 +168,43 @@ def kills(session: nox.Session) -> None:
     session.run("python", "tests/heavy/kills.py", *session.posargs)
 
 
+@nox.session
+def cpp(session: nox.Session) -> None:
+    """examples/cpp, built and compared: `nox -s cpp`, or `nox -s cpp -- DIR` with the headers."""
+    if not sys.platform.startswith("linux"):
+        session.error("this session knows the names that libraries have on Linux")
+    _install(session, ".[convert]", "tests", extra=("cmake==4.4.5", "ninja==1.13.2"))
+    folder = session.cache_dir / "onnxruntime"
+    (folder / "lib").mkdir(parents=True, exist_ok=True)
+    headers = Path(session.posargs[0] if session.posargs else folder / "include").resolve()
+    if not session.posargs:
+        session.run("python", "examples/cpp/headers.py", str(headers))
+    where = "import onnxruntime; print(*onnxruntime.__path__)"
+    package = Path(str(session.run("python", "-c", where, silent=True)).strip())
+    (library,) = package.glob("capi/libonnxruntime.so.1*")
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
+        shutil.copy2(library, folder / "lib" / name)
+    options = ("--fresh", "-GNinja", "-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_PREFIX_PATH={folder}")
+    build = _describe_program(session).parent
+    include = f"-DONNXRUNTIME_INCLUDE={headers}"
+    session.run("cmake", "-S", "examples/cpp", "-B", str(build), *options, include)
+    session.run("cmake", "--build", str(build))
+    session.env["DESCRIBE_PROGRAM"] = str(_describe_program(session))
+    session.run("pytest", "tests/examples/test_cpp.py")
+
+
+@nox.session
+def runtimes(session: nox.Session) -> None:
+    """OpenCV and OpenVINO beside ONNX Runtime, and C++ where `cpp` built it; prints the table."""
+    _install(session, ".[convert]", "tests", extra=("openvino==2026.4.1",))
+    if _describe_program(session).exists():
+        session.env["DESCRIBE_PROGRAM"] = str(_describe_program(session))
+    for version in OPENCV:
+        session.install("--no-deps", f"opencv-python-headless=={version}")
+        session.run("python", "-c", "import cv2, openvino")  # present, so that no test is skipped
+        session.run("pytest", "-s", "tests/examples/test_runtimes.py", *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def release(session: nox.Session) -> None:
     """Lay out what people download in artifacts/release/, from what `convert` made."""
@@ -185,6 +225,11 @@ def _run_in_convert(session: nox.Session, *arguments: str) -> None:
     if not python.exists():
         session.error(f"{folder} is not there yet: run `nox -s convert` first")
     session.run(str(python), *arguments, external=True)
+
+
+def _describe_program(session: nox.Session) -> Path:
+    """Where `cpp` builds the C++ example."""
+    return session.cache_dir / "cpp" / "describe"
 
 
 def _ground_truth(session: nox.Session) -> None:

@@ -111,15 +111,20 @@ def _counts(text: str) -> tuple[int, ...]:
 def _pictures(folder: Path, count: int, size: tuple[int, int]) -> Path:
     """Seeded JPEG files: coarse colours with grain, so that decoding costs what it costs."""
     folder.mkdir()
-    height, width = size
     for number in range(count):
-        rng = np.random.default_rng(number)
-        coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
-        smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-        grain = rng.integers(-12, 13, (height, width, 1))
-        pixels = np.clip(np.asarray(smooth, np.int16) + grain, 0, 255).astype(np.uint8)
+        pixels = picture(number, *size)
         Image.fromarray(pixels).save(folder / f"{number:05}.jpg", quality=90)
     return folder
+
+
+def picture(seed: int, height: int, width: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """uint8 height×width×3."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
+    smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    grain = rng.integers(-12, 13, (height, width, 1))
+    pixels = np.clip(np.asarray(smooth, np.int16) + grain, 0, 255)
+    return np.asarray(pixels, np.uint8)
 
 
 def _described(artifacts: Path, pictures: Path, output: Path, batch: int | None) -> Run:

@@ -24,12 +24,7 @@ from netvlad_keras.weights import opened
 
 def open(artifacts: Path) -> Callable[[Sequence[Path]], Iterator[Any]]:
     """A function from paths to descriptors. Takes nets on a VGG trunk, with vlad pooling."""
-    with opened(artifacts / "model.h5") as file:
-        spec = file.spec
-        weights = {name: np.array(value, np.float32) for name, value in file.entries.items()}
-    if not isinstance(spec, NetVLADSpec) or spec.pooling != "vlad" or not spec.prel2:
-        raise SystemExit(f"{artifacts}: not a net with vlad pooling on preL2")
-    net = NetVLAD(spec, weights).eval()
+    net = loaded(artifacts)
 
     def describe(paths: Sequence[Path]) -> Iterator[Any]:
         loader = torch.utils.data.DataLoader(Images(paths), num_workers=1)
@@ -38,6 +33,17 @@ def open(artifacts: Path) -> Callable[[Sequence[Path]], Iterator[Any]]:
                 yield net(image)[0].numpy()
 
     return describe
+
+
+def loaded(artifacts: Path, *, matmul: bool = False) -> NetVLAD:
+    """The net of the .h5 artifact; with `matmul` its residuals are summed as two products."""
+    with opened(artifacts / "model.h5") as file:
+        spec = file.spec
+        weights = {name: np.array(value, np.float32) for name, value in file.entries.items()}
+    if not isinstance(spec, NetVLADSpec) or spec.pooling != "vlad" or not spec.prel2:
+        raise SystemExit(f"{artifacts}: not a net with vlad pooling on preL2")
+    net: NetVLAD = NetVLAD(spec, weights, matmul=matmul).eval()
+    return net
 
 
 class Images(torch.utils.data.Dataset):  # type: ignore[misc]
@@ -57,9 +63,11 @@ class Images(torch.utils.data.Dataset):  # type: ignore[misc]
 class NetVLAD(torch.nn.Module):  # type: ignore[misc]
     """[1, 3, H, W] in 0 to 1 -> [1, dimension]."""
 
-    def __init__(self, spec: NetVLADSpec, weights: Mapping[str, Any]) -> None:
+    def __init__(
+        self, spec: NetVLADSpec, weights: Mapping[str, Any], *, matmul: bool = False
+    ) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.matmul = spec, matmul
         self.trunk = torch.nn.Sequential(*_trunk(spec, weights))
         tensor = {name: torch.from_numpy(value) for name, value in weights.items()}
         self.mean = tensor["input/mean"].reshape(1, 3, 1, 1)
@@ -73,8 +81,11 @@ class NetVLAD(torch.nn.Module):  # type: ignore[misc]
         features = self.trunk(image * 255 - self.mean).flatten(2)
         features = functional.normalize(features, dim=1)
         scores = functional.softmax(functional.conv1d(features, self.assignment), dim=1)
-        residuals = features[:, :, None] - self.centers[None, :, :, None]  # N×D×K×P
-        vlad = (scores[:, None] * residuals).sum(dim=-1)
+        if self.matmul:
+            vlad = features @ scores.transpose(1, 2) - self.centers * scores.sum(-1)[:, None]
+        else:
+            residuals = features[:, :, None] - self.centers[None, :, :, None]  # N×D×K×P
+            vlad = (scores[:, None] * residuals).sum(dim=-1)
         if self.spec.intranorm:
             vlad = vlad / torch.sqrt(vlad.square().sum(dim=1, keepdim=True) + 1e-12)
         vector = functional.normalize(vlad.flatten(1), dim=1)

@@ -51,6 +51,7 @@ def write(model: Any, path: Path, options: WriteOptions) -> None:
     inputs = dict.fromkeys(dict(spec.inputs), options.layout.upper())
     values = name_values(proto.graph, scopes, inputs, dict(spec.outputs))
     initializers = split_initializers(proto.graph, weights)
+    _state_axes(proto.graph)
     _declare(proto, spec, shapes, options)
     metadata = {
         **options.metadata,
@@ -136,6 +137,13 @@ def _converted(traced: Any, opset: int) -> Any:
             )
             converted = tf2onnx.optimizer.optimize_graph(converted, optimizers=_OPTIMIZERS)
     return converted.make_model("NetVLAD", producer_name="netvlad-keras", producer_version="")
+
+
+def _state_axes(graph: Any) -> None:
+    """Every softmax says its axis, the last: OpenCV 4.8 takes one that does not for axis 1."""
+    for node in graph.node:
+        if node.op_type == "Softmax" and not node.attribute:
+            node.attribute.append(onnx.helper.make_attribute("axis", -1))
 
 
 def _rename(graph: Any, names: dict[str, str]) -> None:
