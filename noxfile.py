@@ -30,6 +30,7 @@ NEEDS_TENSORFLOW: tuple[str, ...] = (
     "tests/converters/test_convert.py",
     "tests/converters/test_derive.py",
     "tests/converters/test_release.py",
+    "tests/converters/test_release_page_browser.py",
     "tests/converters/writers/sources/test_netvlad_tf.py",
     "tests/netvlad_keras/test_clusters.py",
     "tests/netvlad_keras/test_engines.py",

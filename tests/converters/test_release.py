@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from converters.errors import ConversionError, EnvironmentFailure
-from converters.release import lay_out
+from converters.release import lay_out, main
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,48 @@ def test_the_release_holds_every_format_with_test_data_and_sums(artifacts: Path)
         digest, name = line.split("  ")
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert len((folder / "SHA256SUMS").read_text().splitlines()) == len(files) - 1
+
+
+def test_the_page_and_the_sums_have_a_sum_of_their_own(artifacts: Path) -> None:
+    folder = lay_out(artifacts, proof=False)
+    names = []
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split("  ")
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+        names.append(name)
+    assert names == ["index.html", "mini/SHA256SUMS"]
+    page = (folder / "index.html").read_text("utf-8")
+    digest = hashlib.sha256((folder / "mini" / "mini.keras").read_bytes()).hexdigest()
+    assert digest in page
+    assert "There is no report" in page
+
+
+def test_without_a_network_the_page_has_no_try_out(
+    artifacts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("NETVLAD_KERAS_CACHE", str(tmp_path))
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")
+    arguments = ["--artifacts", str(artifacts), "--no-reference"]
+    assert main(arguments) == 0
+    assert "index.html has no try-out: onnxruntime-web" in capsys.readouterr().err
+    assert "made without the try-out" in (artifacts / "release" / "index.html").read_text("utf-8")
+    assert main([*arguments, "--no-try-out"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["../mini", "a/b", "", "a\nb"])
+def test_a_name_that_leaves_its_folder_is_refused(
+    artifacts: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(artifacts / "mini", tmp_path / "mini")
+    path = tmp_path / "mini" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"name": name}))
+    with pytest.raises(ConversionError, match="cannot be part of a file's name"):
+        lay_out(tmp_path, proof=False)
+    assert not (tmp_path / "release").exists()
 
 
 def test_the_test_data_are_the_model_s(artifacts: Path) -> None:
