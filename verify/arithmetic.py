@@ -25,7 +25,7 @@ from verify.capture import Array, Images
 from verify.names.matconvnet import SUBTRACTED
 from verify.operators import OPERATORS, Operator
 
-__all__ = ["FLOAT16", "FLOAT32", "KEPT", "Arithmetic"]
+__all__ = ["FLOAT16", "FLOAT32", "KEPT", "UNIT", "Arithmetic"]
 
 #: Kinds that stay in float32, with the weights that they have.
 KEPT = frozenset(
@@ -36,7 +36,7 @@ KEPT = frozenset(
     }
 )
 #: Half an ulp of the largest value.
-_UNIT = 2.0**-11
+UNIT = 2.0**-11
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,13 @@ class Arithmetic:
             return expected_alone(checkpoint, layer.name, inputs)
         exact = oracle.replay(checkpoint, layer.name, [x.astype(np.float64) for x in inputs])
         found = oracle.replay(checkpoint, layer.name, inputs, np.float32, operators=_halved())
-        return compare.reference(exact, found, unit=_UNIT)
+        return compare.reference(exact, found, unit=UNIT)
+
+    def narrow(self, checkpoint: Checkpoint, layer: Layer, inputs: Sequence[Array]) -> Array:
+        """The layer alone, on its inputs as they can be handed to it."""
+        operators = OPERATORS if self.dtype == "float32" else _halved()
+        held = self.held(checkpoint, layer, inputs)
+        return oracle.replay(checkpoint, layer.name, held, np.float32, operators=operators)
 
     def stored(self, right: Array, found: Array) -> Array:
         """A source's tensor as a file may hold it: rounded to the type that `found` is of."""

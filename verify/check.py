@@ -28,7 +28,7 @@ from verify.names import given
 from verify.plugins import Plugin
 from verify.reference import declared_crop, reference
 from verify.report import repro
-from verify.result import Regime, Report
+from verify.result import Report, merged
 from verify.runners import captured
 from verify.runners.layered import Layered
 from verify.shown import shown, signed
@@ -156,7 +156,7 @@ def artifacts(options: argparse.Namespace, tolerance: Tolerance, inputs: Inputs)
     found = [task.all(paths, stream=options.stream)] if paths else []
     if options.capture:
         found.append(task.recorded(options.capture, options.image, keep=not paths))
-    return signed(_merged(found))
+    return signed(merged(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class Task:
             given = (sandbox.believed(),)
             with ProcessPoolExecutor(1, context, sandbox.believe, given) as pool:
                 found.append(pool.submit(self.together, {name: path}).result())
-        return _merged(found)
+        return merged(found)
 
     def together(self, paths: Mapping[str, Path]) -> Report:
         """The artifacts are opened first: what opening costs is given back before the rest."""
@@ -213,7 +213,7 @@ class Task:
         small = {name for p in custom for row in p.inputs.values() for name, _ in row}
         images = self._kept(self.inputs.made(self.manifest, checkpoint, small))
         found = compared(checkpoint, runners, images, self.tolerance, self._keep, self.manifest)
-        return replace(_merged(found), hashes=unopened)
+        return replace(merged(found), hashes=unopened)
 
     def recorded(self, captures: Sequence[Path], picture: Path, *, keep: bool) -> Report:
         """What other programs made of one picture; it is kept with the report if `keep`."""
@@ -248,15 +248,3 @@ class Task:
         name = repro.folder_name(Path(artifact).name, failure.layer)
         folder = self.place / "report" / "repro" / name
         repro.write(folder, model, *arrays)
-
-
-def _merged(reports: Sequence[Report]) -> Report:
-    """Reports on the same source and inputs, a column from each."""
-    columns: dict[str, Regime] = {}
-    for each in reports:
-        for regime in each.regimes:
-            before = columns.get(regime.name)
-            joined = (*(before.columns if before else ()), *regime.columns)
-            columns[regime.name] = replace(regime, columns=joined)
-    hashes = {name: fault for each in reports for name, fault in each.hashes.items()}
-    return replace(reports[0], regimes=tuple(columns.values()), hashes=hashes)

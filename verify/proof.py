@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,17 @@ import numpy as np
 from converters.errors import ConversionError, ReadError
 from verify import compare as comparison
 from verify import witness
+from verify.arithmetic import FLOAT16, FLOAT32, Arithmetic
 from verify.candidate import Candidate
-from verify.capture import Array, Runner, batches
+from verify.capture import RECORDED, Array, Runner, batches
 from verify.formats import open_artifact
+from verify.groups import QUANTISED, Outputs
 from verify.names import given
 from verify.near_zero import is_l2, probe
 from verify.proof_file import FILENAME, Cost, Fingerprint, Kept, Proof, fingerprint, load
 from verify.rearranged import Outcome, rearranged
 from verify.reference import subtracts
-from verify.result import Report, WeightResult
+from verify.result import Report, WeightResult, merged
 from verify.shown import shown, signed
 from verify.tolerance import Tolerance
 
@@ -86,20 +89,48 @@ def _beside(path: Path) -> Path:
 def against(
     proof: Proof, artifacts: Mapping[str, Runner], tolerance: Tolerance | None = None
 ) -> Report:
-    """Compare every artifact with what was kept.
+    """Compare every artifact with what was kept, by what its own numbers may cost.
 
-    Raises `ConversionError` where an artifact cannot be run at all.
+    Of a file that says that it computes in int8 the outputs alone are compared. Raises
+    `ConversionError` where an artifact cannot be run at all.
     """
+    groups: dict[str, dict[str, Runner]] = {}
+    for name, runner in artifacts.items():
+        groups.setdefault(getattr(runner, "numbers", "float32"), {})[name] = runner
+    variables = {layer.output: layer.name for layer in proof.checkpoint.layers if layer.output}
+    found = []
+    for numbers, group in groups.items():
+        limits = tolerance or Tolerance()
+        if numbers == "int8":
+            group = {name: Outputs(runner, variables) for name, runner in group.items()}
+            limits = replace(limits, rtol=QUANTISED)
+        if numbers == "float16":
+            _check_halved(proof)
+        found.append(_compared(proof, group, limits, FLOAT16 if numbers == "float16" else FLOAT32))
+    return merged(found)
+
+
+def _check_halved(proof: Proof) -> None:
+    if any(kept.halved is None for kept in proof.layers.values()):
+        raise ConversionError(
+            f"{FILENAME} does not say what float16 costs",
+            advice="Make it again with this version: netvlad-verify reference.",
+        )
+
+
+def _compared(
+    proof: Proof, artifacts: Mapping[str, Runner], tolerance: Tolerance, arithmetic: Arithmetic
+) -> Report:
     checkpoint = proof.checkpoint
-    tensors = {name: _tensors(proof.weights, runner) for name, runner in artifacts.items()}
+    tensors = {n: _tensors(proof.weights, runner, arithmetic) for n, runner in artifacts.items()}
 
     def candidates() -> list[Candidate]:
         return [
-            Candidate(n, r, witness.tolerance_of(r, tolerance or Tolerance()))
+            Candidate(n, r, witness.tolerance_of(r, tolerance, arithmetic))
             for n, r in artifacts.items()
         ]
 
-    walk = _Run(None, checkpoint, candidates())
+    walk = _Run(None, checkpoint, candidates(), arithmetic)
     for each in walk.artifacts:
         each.outputs, each.weights = each.runner.run(proof.images), tensors[each.name]
     short = [each for each in candidates() if each.runnable]
@@ -107,7 +138,7 @@ def against(
     shape = batches(proof.images)[0].shape
     regimes = [witness.regime(FILENAME, shape, walk, {})]
     if any(each.results for each in short):
-        near_zero = _Run(None, checkpoint, short)
+        near_zero = _Run(None, checkpoint, short, arithmetic)
         regimes.append(witness.regime(witness.NEAR_ZERO, shape, near_zero, {}))
     source = checkpoint.origin.path.name
     sums = ", ".join(f"{name} sha256 {digest[:12]}…" for name, digest in proof.files.items())
@@ -146,19 +177,25 @@ class _Run(witness.Run):
                 continue
             layer = layers.get(name)
             inputs = [values[n] for n in layer.inputs if n in values] if layer else []
-            own = _reference(kept, kept.own) if kept.own else None
-            inherited = _reference(kept, kept.inherited)
+            costs = self._costs(kept)
+            own = _reference(kept, costs[0]) if costs[0] else None
+            inherited = _reference(kept, costs[1])
             rounding[name] = (own or inherited).relative_rounding
             for artifact in running:
                 self.compare(artifact, name, inputs, own, inherited)
             if layer and own and is_l2(layer):
-                probe(self.checkpoint, layer, inputs[0], short)
+                probe(self.checkpoint, layer, inputs[0], short, self.arithmetic)
             if name not in read or name in self.checkpoint.outputs:
                 ends[name] = inherited
         for artifact in running:
             witness.leftovers(artifact)
             witness.deployed(artifact, proof.images, ends, variables)
         return rounding
+
+    def _costs(self, kept: Kept) -> tuple[Cost | None, Cost]:
+        """Of the layer alone, and in the whole net."""
+        halved = kept.halved if self.arithmetic == FLOAT16 else None
+        return halved or (kept.own, kept.inherited)
 
     def _entries(self, proof: Proof) -> dict[str, Array]:
         """The net's own inputs, where they are read as they are given."""
@@ -179,13 +216,17 @@ def _reference(kept: Kept, cost: Cost) -> comparison.Reference:
     return comparison.Reference(exact.values, exact.largest, exact.rms, cost.rounding, cost.peak)
 
 
-def _tensors(right: Mapping[str, Fingerprint], runner: Runner) -> tuple[WeightResult, ...]:
+def _tensors(
+    right: Mapping[str, Fingerprint], runner: Runner, arithmetic: Arithmetic
+) -> tuple[WeightResult, ...]:
     """Every tensor by its sha256, in the source's order; which value differs cannot be told."""
+    if runner.kind == RECORDED:
+        return ()
     found = runner.weights()
     results = []
     for name, expected in right.items():
         size = math.prod(expected.shape)
-        problem = _problem(expected, found[name]) if name in found else "is missing"
+        problem = _problem(expected, found[name], arithmetic) if name in found else "is missing"
         results.append(WeightResult(name, size, 0, problem=problem))
     for name in found:
         if name not in right:
@@ -194,10 +235,13 @@ def _tensors(right: Mapping[str, Fingerprint], runner: Runner) -> tuple[WeightRe
     return tuple(results)
 
 
-def _problem(expected: Fingerprint, values: Array) -> str:
+def _problem(expected: Fingerprint, values: Array, arithmetic: Arithmetic) -> str:
     if values.shape != expected.shape:
         return f"has shape {values.shape}, the source {expected.shape}"
-    here = fingerprint(values)
-    if values.dtype.kind == "f" and here == expected:
+    here = fingerprint(values).sha256
+    halved = arithmetic == FLOAT16 and values.dtype == np.float16
+    right = expected.halved if halved else expected.sha256
+    if values.dtype.kind == "f" and here == right:
         return ""
-    return f"is not the source's: sha256 {here.sha256[:12]}…, the source {expected.sha256[:12]}…"
+    rounded = ", rounded to float16," if halved else ""
+    return f"is not the source's: sha256 {here[:12]}…, the source{rounded} {right[:12]}…"

@@ -48,19 +48,22 @@ class Kept:
     own        what float32 costs in the layer alone, fed with the kept outputs that it reads,
                rounded to float32; None for `input`, and where one of those was not kept.
     inherited  what it costs in the whole net.
+    halved     the same two of float16 (`verify.arithmetic`); None in a file of an older version.
     """
 
     values: Array
     own: Cost | None
     inherited: Cost
+    halved: tuple[Cost | None, Cost] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """One weight, with canonical axes."""
+    """One weight, with canonical axes; `halved`: once it is rounded to float16."""
 
     shape: tuple[int, ...]
     sha256: str
+    halved: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,15 @@ class Proof:
 
 def fingerprint(weight: Array) -> Fingerprint:
     """sha256 of a weight's values as little-endian float32 in C order; a zero has no sign."""
-    digest = hashlib.sha256()
+    exact, halved = hashlib.sha256(), hashlib.sha256()
     rows = weight.reshape(1) if weight.ndim == 0 else weight
     step = max(1, _BLOCK * len(rows) // max(1, rows.size))
     for start in range(0, len(rows), step):
-        digest.update((rows[start : start + step].astype("<f4") + np.float32(0)).tobytes())
-    return Fingerprint(tuple(weight.shape), digest.hexdigest())
+        block = rows[start : start + step].astype("<f4") + np.float32(0)
+        exact.update(block.tobytes())
+        with np.errstate(over="ignore"):
+            halved.update(block.astype("<f2").astype("<f4").tobytes())
+    return Fingerprint(tuple(weight.shape), exact.hexdigest(), halved.hexdigest())
 
 
 def save(proof: Proof, path: Path) -> None:
@@ -101,7 +107,7 @@ def save(proof: Proof, path: Path) -> None:
         "layers": [asdict(layer) for layer in checkpoint.layers],
         "outputs": checkpoint.outputs,
         "costs": {
-            name: {"own": kept.own and asdict(kept.own), "inherited": asdict(kept.inherited)}
+            name: {key: value for key, value in asdict(kept).items() if key != "values"}
             for name, kept in proof.layers.items()
         },
         "weights": {name: asdict(each) for name, each in proof.weights.items()},
@@ -155,8 +161,13 @@ def _proof(path: Path, facts: Mapping[str, Any], arrays: Any) -> Proof:
     outputs = {name.split("|", 1)[1]: name for name in arrays.files if name[:1].isdecimal()}
     layers = {}
     for name, costs in facts["costs"].items():
-        own = Cost(**costs["own"]) if costs["own"] else None
-        layers[name] = Kept(arrays[outputs[name]], own, Cost(**costs["inherited"]))
+        halved = costs.get("halved")
+        layers[name] = Kept(
+            arrays[outputs[name]],
+            _cost(costs["own"]),
+            Cost(**costs["inherited"]),
+            (_cost(halved[0]), Cost(**halved[1])) if halved else None,
+        )
     named = {
         name.split("|", 1)[1]: arrays[name] for name in arrays.files if name[:6] == f"{_IMAGE}|"
     }
@@ -168,10 +179,14 @@ def _proof(path: Path, facts: Mapping[str, Any], arrays: Any) -> Proof:
         outputs=tuple(facts["outputs"]),
     )
     weights = {
-        name: Fingerprint(tuple(each["shape"]), each["sha256"])
+        name: Fingerprint(tuple(each["shape"]), each["sha256"], each.get("halved", ""))
         for name, each in facts["weights"].items()
     }
     return Proof(checkpoint, facts["source"]["files"], named or arrays[_IMAGE], layers, weights)
+
+
+def _cost(fields: Mapping[str, float] | None) -> Cost | None:
+    return Cost(**fields) if fields else None
 
 
 def _tuples(value: Any) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from converters.checkpoint import MEAN, Array, Checkpoint
 from converters.errors import ConversionError
 from verify import compare, oracle, plugins
+from verify.arithmetic import FLOAT16, UNIT
 from verify.capture import Images
 from verify.declared import as_declared
 from verify.folder import open_folder
@@ -76,28 +77,41 @@ def make(checkpoint: Checkpoint, images: Images) -> Proof:
             total -= outputs.pop(name).size
     if total > _EXACT:
         outputs = {name: values.astype(np.float32) for name, values in outputs.items()}
-    single = oracle.run(checkpoint, images, np.float32)
+    narrow = oracle.run(checkpoint, images, np.float32), dict(FLOAT16.execute(checkpoint, images))
     return Proof(
         checkpoint=_bare(checkpoint),
         files={file.name: _sha256(file) for file in checkpoint.origin.files if file.is_file()},
         images=images,
-        layers={
-            name: _kept(checkpoint, name, {**given, **outputs}, single[name]) for name in outputs
-        },
+        layers={name: _kept(checkpoint, name, {**given, **outputs}, narrow) for name in outputs},
         weights={name: fingerprint(values) for name, values in weights_of(checkpoint).items()},
     )
 
 
-def _kept(checkpoint: Checkpoint, name: str, outputs: Mapping[str, Array], single: Array) -> Kept:
+def _kept(
+    checkpoint: Checkpoint,
+    name: str,
+    outputs: Mapping[str, Array],
+    narrow: tuple[Mapping[str, Array], Mapping[str, Array]],
+) -> Kept:
+    """`narrow` are the runs in float32 and float16."""
     values = outputs[name]
-    own = None
+    own, halved = None, None
     layer = next((each for each in checkpoint.layers if each.name == name), None)
     if layer and all(each in outputs for each in layer.inputs):
         inputs = [outputs[each].astype(np.float32) for each in layer.inputs]
         own = compare.reference(values, *rounded(checkpoint, name, inputs))
-    whole = compare.reference(values, single, least=own)
-    alone = Cost(own.rounding, own.peak) if own else None
-    return Kept(values, alone, Cost(whole.rounding, whole.peak))
+        # Whoever has the file alone can hand a layer nothing but these: what it costs to round
+        # them is part of it.
+        halved = compare.reference(values, FLOAT16.narrow(checkpoint, layer, inputs), unit=UNIT)
+    single, half = narrow
+    whole = compare.reference(values, single[name], least=own)
+    whole_half = compare.reference(values, half[name], least=halved or whole)
+    return Kept(values, _cost(own), Cost(whole.rounding, whole.peak),
+                (_cost(halved), Cost(whole_half.rounding, whole_half.peak)))  # fmt: skip
+
+
+def _cost(found: compare.Reference | None) -> Cost | None:
+    return Cost(found.rounding, found.peak) if found else None
 
 
 def _bare(checkpoint: Checkpoint) -> Checkpoint:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Report",
     "Verdict",
     "WeightResult",
+    "merged",
 ]
 
 
@@ -175,3 +176,15 @@ class Report:
     def first_failure(self) -> Verdict | None:
         """The verdict of the first column that failed."""
         return next((c.verdict for c in self.columns if not c.verdict.passed), None)
+
+
+def merged(reports: Sequence[Report]) -> Report:
+    """Reports on the same source and inputs, a column from each."""
+    columns: dict[str, Regime] = {}
+    for each in reports:
+        for regime in each.regimes:
+            before = columns.get(regime.name)
+            joined = (*(before.columns if before else ()), *regime.columns)
+            columns[regime.name] = replace(regime, columns=joined)
+    hashes = {name: fault for each in reports for name, fault in each.hashes.items()}
+    return replace(reports[0], regimes=tuple(columns.values()), hashes=hashes)

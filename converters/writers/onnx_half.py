@@ -59,6 +59,7 @@ def write(source: Path, path: Path) -> None:
     Raises `ConversionError` for a weight that float16 cannot hold.
     """
     model = onnx.load(source)
+    model.metadata_props.add(key="numbers", value="float16")
     save(model, rounded(model), path)
 
 

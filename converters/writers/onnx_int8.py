@@ -132,6 +132,9 @@ def _quantise(source: Path, path: Path, images: Sequence[Array], excluded: list[
         )
     finally:
         logging.getLogger().setLevel(level)
+    model = onnx.load(path)
+    model.metadata_props.add(key="numbers", value="int8")
+    onnx.save(model, path)
 
 
 def _losses(

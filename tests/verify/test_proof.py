@@ -324,7 +324,14 @@ def test_an_epsilon_shows_on_short_vectors(folder: Path) -> None:
     ids=["C", "Fortran", "big-endian", "float64 with a negative zero"],
 )
 def test_a_fingerprint_is_of_the_values(weight: Array, sha256: str) -> None:
-    assert fingerprint(weight) == Fingerprint((2, 3), sha256)
+    assert fingerprint(weight) == Fingerprint((2, 3), sha256, sha256)  # exact in float16 as well
+
+
+def test_a_fingerprint_in_float16_is_of_the_values_rounded_once() -> None:
+    third = np.full((2, 3), 1 / 3, np.float32)
+    found = fingerprint(third)
+    assert found.halved == fingerprint(third.astype(np.float16)).sha256
+    assert found.halved != found.sha256
 
 
 def test_a_fingerprint_in_blocks_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

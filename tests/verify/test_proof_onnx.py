@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
+from converters.__main__ import main as convert
 from converters.mini import mini
 from verify import regimes
 from verify.__main__ import main
@@ -71,6 +72,48 @@ def test_one_changed_weight_is_caught(name: str, folder: Path) -> None:
     assert {"report.html", "report.xml", "report.md"} <= {
         path.name for path in (folder / "report").iterdir()
     }
+
+
+@pytest.fixture
+def halved(mini_mat: Path, tmp_path: Path) -> Path:
+    """`model_fp16.onnx` and the reference, alone."""
+    made = tmp_path / "made"
+    words = ["convert", "--source", str(mini_mat), "--output", str(made), "--formats", "onnx"]
+    assert convert([*words, "--half"]) == 0
+    shutil.copyfile(made / "mini" / "model_fp16.onnx", tmp_path / "small.onnx")
+    reference = tmp_path / "reference.npz"
+    assert main(["reference", "--source", str(mini_mat), "--output", str(reference)]) == 0
+    return tmp_path
+
+
+def test_a_file_in_float16_is_proven_by_what_float16_costs(halved: Path) -> None:
+    code, words = alone(halved / "small.onnx")
+    assert code == 0, words
+    assert "36 layers and 31 tensors compared on 2 inputs, no difference" in words
+
+
+def test_one_changed_weight_in_float16_is_caught(halved: Path) -> None:
+    model = onnx.load(halved / "small.onnx")
+    (tensor,) = (t for t in model.graph.initializer if t.name == "conv3_2/kernel")
+    values = np.array(onnx.numpy_helper.to_array(tensor))
+    assert values.dtype == np.float16
+    values.flat[values.size // 2] += values.std()
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    onnx.save(model, halved / "small.onnx")
+    code, _ = alone("check", halved / "small.onnx", "--report", halved)
+    assert code == 1
+    verdict = json.loads((halved / "report" / "report.json").read_text("utf-8"))["verdict"]
+    assert (verdict["first_bad_layer"], verdict["tensor"]) == ("conv3_2", "conv3_2/kernel")
+
+
+def test_float16_that_the_file_does_not_declare_fails(halved: Path) -> None:
+    model = onnx.load(halved / "small.onnx")
+    (entry,) = (e for e in model.metadata_props if e.key == "numbers")
+    model.metadata_props.remove(entry)
+    onnx.save(model, halved / "small.onnx")
+    code, words = alone("check", halved / "small.onnx")
+    assert code == 1
+    assert "is not the source's" in words
 
 
 def test_a_folder_that_convert_made_has_a_reference(mini_artifacts: Path, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ class Layered:
     step    computes one layer.
     stored  the weights by canonical name.
     whole   inputs -> the outputs that the artifact's users see, by canonical name.
+    numbers what it computes in, as it says itself: `float32`, `float16` or `int8`.
     """
 
     kind: str
@@ -87,6 +88,7 @@ class Layered:
     axes: Mapping[str, str] = field(default_factory=dict)
     alone: Callable[[str], Any] = lambda layer: None
     notes: tuple[str, ...] = ()
+    numbers: str = "float32"
     layers: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from converters.errors import LayerError, MappingError, ReadError
 from verify.capture import Array
 from verify.names.canonical import IMAGE, KNOWN, Place, canonical_layer, layer_axes
 from verify.names.given import Names, check
-from verify.names.onnx import LAYOUTS, VALUES
+from verify.names.onnx import LAYOUTS, NUMBERS, VALUES
 from verify.names.weights import ONNX, by_name, called_alike
 from verify.runners.layered import Images, Layered, Step, Whole, own_named, sources
 from verify.runners.onnx_file import Opened, read
@@ -79,6 +79,7 @@ def _opened(path: Path, names: Names, own: bool = False) -> Layered:
         whole=_whole(path, {name: images[name].tensor for name in images}, outputs, parts),
         axes={layer: place.axes for layer, place in places.items()},
         alone=lambda layer: _alone(graph, opened, places, reads, layer),
+        numbers=_property(graph, NUMBERS) or "float32",
     )
 
 
@@ -138,11 +139,15 @@ def _stated(path: Path, graph: Graph) -> dict[str, Place]:
 
 def _metadata(path: Path, graph: Graph, key: str) -> dict[str, str]:
     """A table of names that the file holds under `key`, empty if it has none."""
-    text = next((e.value for e in graph.model.metadata_props if e.key == key), "{}")
+    text = _property(graph, key) or "{}"
     try:
         return {str(name): str(value) for name, value in json.loads(text).items()}
     except (ValueError, AttributeError) as error:
         raise ReadError(path, f"its metadata are damaged: {error}") from error
+
+
+def _property(graph: Graph, key: str) -> str:
+    return next((str(e.value) for e in graph.model.metadata_props if e.key == key), "")
 
 
 def _called_alike(graph: Graph) -> dict[str, Place]:
