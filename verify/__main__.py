@@ -76,6 +76,10 @@ def _check_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "white, constant, a batch of 3, the smallest size, ...")  # fmt: skip
     add("--image", type=Path, metavar="FILE", help="a picture or .npy to compare on as well")
     add("--images", type=Path, metavar="DIR", help="every picture in a folder as well")
+    add("--database", type=Path, metavar="DIR", help="with --queries: do the artifacts rank these "
+        "images alike?")  # fmt: skip
+    add("--queries", type=Path, metavar="DIR", help="images to find them by; the same folder: each "
+        "among the others")  # fmt: skip
     add("--input-range", metavar="A,B", help="of an input's values, such as 0,1 (a negative one: "
         "--input-range=-1,1); default: the manifest's, else 0,255")  # fmt: skip
     add("--atol", type=float, metavar="X", help="allow |d| up to X in every layer")

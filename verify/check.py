@@ -21,6 +21,7 @@ from verify.capture import Images, Runner
 from verify.declared import as_declared, changes
 from verify.folder import MANIFEST, open_folder
 from verify.formats import open_artifact
+from verify.gate import rankings
 from verify.groups import compared
 from verify.inputs import Inputs
 from verify.loose_gate import explained
@@ -135,7 +136,7 @@ def folder(
         there[f"source {source.name}" if source.name in there else source.name] = source
     changed = {name.split("/")[0]: fault for name, fault in made.hashes.items()}
     task = Task(made.sources[0], crop, {}, inputs, tolerance, place, made.manifest, changed, custom)
-    found = task.all(there, stream=stream)
+    found = task.ranked(task.all(there, stream=stream), there)
     hashes = {**made.hashes, **found.hashes}
     return signed(replace(found, manifest=made.manifest, hashes=hashes))
 
@@ -156,7 +157,7 @@ def artifacts(options: argparse.Namespace, tolerance: Tolerance, inputs: Inputs)
     found = [task.all(paths, stream=options.stream)] if paths else []
     if options.capture:
         found.append(task.recorded(options.capture, options.image, keep=not paths))
-    return signed(merged(found))
+    return signed(task.ranked(merged(found), paths))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,13 @@ class Task:
             with ProcessPoolExecutor(1, context, sandbox.believe, given) as pool:
                 found.append(pool.submit(self.together, {name: path}).result())
         return merged(found)
+
+    def ranked(self, found: Report, paths: Mapping[str, Path]) -> Report:
+        """With the rankings of the images, if there are any."""
+        folders = self.inputs.ranked
+        if folders is None:
+            return found
+        return replace(found, rankings=rankings(paths, folders, self.names, self.manifest))
 
     def together(self, paths: Mapping[str, Path]) -> Report:
         """The artifacts are opened first: what opening costs is given back before the rest."""

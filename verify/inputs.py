@@ -34,6 +34,7 @@ class Inputs:
     pictures  name -> file, to compare on as well.
     range     of an input's values; None: as the net's contract has it.
     kept      from an earlier report, in place of those that are made; see `inputs_file`.
+    ranked    images to be found, and images to find them by, for `gate`.
     """
 
     names: tuple[str, ...] = regimes.DEFAULT
@@ -41,6 +42,7 @@ class Inputs:
     pictures: Mapping[str, Path] = field(default_factory=dict)
     range: tuple[float, float] | None = None
     kept: Mapping[str, Array] = field(default_factory=dict)
+    ranked: tuple[tuple[Path, ...], tuple[Path, ...]] | None = None
 
     @classmethod
     def asked(cls, options: argparse.Namespace) -> Inputs:
@@ -64,7 +66,7 @@ class Inputs:
             pictures[str(options.image) if taken else options.image.name] = options.image
         for file in pictures.values():
             regimes.readable(file)
-        return cls(names, bool(options.inputs), pictures, spread, kept)
+        return cls(names, bool(options.inputs), pictures, spread, kept, _ranked(options))
 
     def only(self, picture: Path) -> Inputs:
         """Of these, one picture alone, under the name that it has here."""
@@ -116,6 +118,16 @@ class Inputs:
             return every
         # What a custom kind takes only it knows: of two sizes, one that it may refuse.
         return {n: i for n, i in every.items() if n not in _SIZED or _runs(checkpoint, i)}
+
+
+def _ranked(options: argparse.Namespace) -> tuple[tuple[Path, ...], tuple[Path, ...]] | None:
+    folders = [folder for folder in (options.database, options.queries) if folder]
+    if len(folders) == 1:
+        raise ConversionError(
+            "--database and --queries go together",
+            advice="Name one folder for both to find each image among the others.",
+        )
+    return (tuple(listed(folders[0])), tuple(listed(folders[1]))) if folders else None
 
 
 def _runs(checkpoint: Checkpoint, images: Images) -> bool:

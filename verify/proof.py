@@ -37,8 +37,8 @@ __all__ = ["against", "asked", "run"]
 #: Options of `check` that need a source, by their attribute, with what they are without one.
 _OF_A_SOURCE: Mapping[str, Any] = {
     "reference": None, "dim": None, "capture": None, "inputs": None, "all_inputs": False,
-    "image": None, "images": None, "input_range": None, "loose": None, "plugin": [],
-    "stream": False,
+    "image": None, "images": None, "database": None, "queries": None, "input_range": None,
+    "loose": None, "plugin": [], "stream": False,
 }  # fmt: skip
 
 

@@ -152,14 +152,19 @@ def _differences(first: Array, second: Array, dimension: int) -> tuple[Array, Ar
 
 
 def _ranked(database: Described, queries: Described, dimension: int, depth: int) -> Array:
-    """The first `depth` indices into the database for each query, nearest first, ties by path."""
+    """The first `depth` indices into the database for each query, nearest first, ties by path.
+
+    A query that is in the database too is its own last match.
+    """
     base = _cropped(database.descriptors, dimension)
-    return np.stack(
-        [
-            np.argsort(np.square(base - query).sum(axis=1), kind="stable")[:depth].copy()
-            for query in _cropped(queries.descriptors, dimension)
-        ]
-    )
+    own = {path: index for index, path in enumerate(database.paths)}
+    ranks = []
+    for path, query in zip(queries.paths, _cropped(queries.descriptors, dimension), strict=True):
+        distances = np.square(base - query).sum(axis=1)
+        if path in own:  # it would always come first
+            distances[own[path]] = np.inf
+        ranks.append(np.argsort(distances, kind="stable")[:depth].copy())
+    return np.stack(ranks)
 
 
 def positions(paths: Sequence[Path]) -> Array | None:

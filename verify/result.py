@@ -10,6 +10,7 @@ __all__ = [
     "Column",
     "LayerResult",
     "Measure",
+    "Ranking",
     "Regime",
     "Report",
     "Verdict",
@@ -143,6 +144,37 @@ class Regime:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranking:
+    """The descriptors of one artifact over a set of images, beside those of `against`.
+
+    images, queries  how many; an image is not found by itself.
+    max_l2, worst    of all descriptors, and whose it is; `min_cosine`.
+    top1, topk       shares of queries with the same first match, with the same `k` in one order.
+    limit, least     up to which L2, and from which share of first matches on, it passes.
+    broken           image -> why it could not be read.
+    """
+
+    artifact: str
+    against: str
+    images: int
+    queries: int
+    max_l2: float
+    min_cosine: float
+    worst: str
+    top1: float
+    topk: float
+    k: int
+    limit: float
+    least: float
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """No descriptor too far away, and enough first matches the same."""
+        return self.max_l2 <= self.limit and self.top1 >= self.least
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All artifacts of one source on all inputs.
 
@@ -150,6 +182,7 @@ class Report:
                own rounding over RMS of the layer, per regime name.
     manifest   as it stands beside the artifacts; `{}` without one.
     hashes     file -> what is wrong with its checksum.
+    rankings   of the artifacts over a set of images, if one was given.
     """
 
     reference: str
@@ -160,6 +193,7 @@ class Report:
     hashes: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    rankings: tuple[Ranking, ...] = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -170,7 +204,8 @@ class Report:
     def passed(self) -> bool:
         """Something was compared, everything passed, every checksum is right."""
         columns = self.columns
-        return bool(columns) and not self.hashes and all(c.verdict.passed for c in columns)
+        good = not self.hashes and all(row.passed for row in self.rankings)
+        return bool(columns) and good and all(c.verdict.passed for c in columns)
 
     @property
     def first_failure(self) -> Verdict | None:

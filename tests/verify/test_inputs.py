@@ -27,6 +27,7 @@ MANIFEST: Mapping[str, Any] = {
 
 def asked(**options: Any) -> Inputs:
     every = {"inputs": None, "all_inputs": False, "image": None, "images": None}
+    every |= {"database": None, "queries": None}
     return Inputs.asked(argparse.Namespace(**{**every, "input_range": None, **options}))
 
 

@@ -82,6 +82,7 @@ def render(report: Report) -> str:
         faults=tuple(_faults(report, every)),
         most=_MOST,
         weights=tuple(rows.tensors(every)),
+        rankings=report.rankings,
         manifest=tuple(rows.flat(report.manifest)),
         shapes=drawing.SHAPES,
         left=figures.LEFT,
@@ -99,6 +100,8 @@ def render(report: Report) -> str:
 def _faults(report: Report, every: Sequence[Artifact]) -> Iterator[_Fault]:
     for file, reason in report.hashes.items():
         yield _Fault(State.DIFFERENT, "Checksum", file, "", words.checksum(reason))
+    for ranked in (row for row in report.rankings if not row.passed):
+        yield _Fault(State.DIFFERENT, "Rankings", "", ranked.artifact, words.ranking(ranked))
     told, carried = findings(report)
     for label, weights in ((artifact.label, artifact.weights) for artifact in every):
         for row in (row for row in weights if not row.passed):

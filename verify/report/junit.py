@@ -2,8 +2,8 @@
 
 Valid against Ant's schema (windyroad's JUnit.xsd), the strictest in use, and against Jenkins's
 (junit-10.xsd). A suite for each artifact on each input, a case for each layer; then the weights of
-each artifact and the checksums. A suite's last case is its verdict, so that nothing that fails
-can be missing here.
+each artifact, the rankings and the checksums. A suite's last case is its verdict, so that nothing
+that fails can be missing here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree
 
 from verify.report.findings import Artifact, artifacts, layers_on, state
-from verify.report.words import describe, describe_weight, plain, verdict
-from verify.result import Column, LayerResult, Report
+from verify.report.words import describe, describe_weight, plain, ranking, verdict
+from verify.result import Column, LayerResult, Ranking, Report
 
 __all__ = ["render"]
 
@@ -62,6 +62,8 @@ def _suites(report: Report) -> Iterator[_Suite]:
     for artifact in every:
         if artifact.weights:
             yield _Suite("weights", artifact.label, _weight_cases(artifact))
+    if report.rankings:
+        yield _Suite("rankings", "images", tuple(map(_ranking_case, report.rankings)))
     if report.hashes:
         wrong = (_Case(file, "checksum", reason) for file, reason in report.hashes.items())
         yield _Suite("checksums", "manifest.json", tuple(wrong))
@@ -87,6 +89,10 @@ def _verdict_case(column: Column) -> _Case:
     if found.passed:
         return _Case("verdict")
     return _Case("verdict", "verdict", found.sentence or found.cause or "it differs")
+
+
+def _ranking_case(row: Ranking) -> _Case:
+    return _Case(row.artifact) if row.passed else _Case(row.artifact, "ranking", ranking(row))
 
 
 def _weight_cases(artifact: Artifact) -> tuple[_Case, ...]:

@@ -15,6 +15,7 @@ from verify.report.words import (
     describe_weight,
     inputs,
     plain,
+    ranking,
     shape,
     verdict,
 )
@@ -42,6 +43,8 @@ def render(report: Report) -> str:
     blocks += _table(("wrong checksum", "what"), wrong)
     blocks += _table(("artifact", "tensor", "what"), _weights(every))
     blocks += _table(("artifact", "layer", "what"), _layers(report), "bad layer")
+    ranked = ((_code(row.artifact), _words(ranking(row))) for row in report.rankings)
+    blocks += _table(("artifact", "rankings"), list(ranked))
     fed = ", ".join(f"{_code(each.name)} {shape(each.shape)}" for each in report.regimes)
     facts = [f"Reference: {_code(report.reference)}."]
     facts += [f"Inputs: {fed}."] if fed else []

@@ -28,6 +28,7 @@ from verify.report.words import (
     describe_weight,
     inputs,
     plain,
+    ranking,
     roundings,
     verdict,
 )
@@ -88,6 +89,9 @@ def _parts(report: Report, console: Console) -> Iterator[RenderableType]:
         for some, most in _fitting(ran, console.width - longest - 1):
             yield _layer_table(names, some, most, console)
         yield _legend(report, console)
+    for row in report.rankings:
+        words = f"{plain(row.artifact)} beside {plain(row.against)}: {ranking(row)}"
+        yield Text(words, style="green" if row.passed else "bold red")
     for artifact in every:
         for note in artifact.notes:
             yield Text(f"{plain(artifact.label)}: {plain(note)}", style="dim")

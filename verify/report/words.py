@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from verify.report.findings import Carried, Finding, State, artifacts, state
-from verify.result import LayerResult, Measure, Report, Verdict, WeightResult
+from verify.result import LayerResult, Measure, Ranking, Report, Verdict, WeightResult
 
 __all__ = [
     "brief",
@@ -23,6 +23,7 @@ __all__ = [
     "number",
     "pair",
     "plain",
+    "ranking",
     "roundings",
     "shape",
     "verdict",
@@ -137,6 +138,15 @@ def checksum(reason: str) -> str:
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b", r"\1…", plain(reason))
 
 
+def ranking(row: Ranking) -> str:
+    """`L2 up to 3.1e-7 (img.jpg), 100 % of first matches and 100 % of top 10 the same`."""
+    return (
+        f"L2 up to {number(row.max_l2)} ({plain(row.worst)}; limit {number(row.limit)}), "
+        f"{100 * row.top1:.3g} % of first matches the same (limit {100 * row.least:.3g} %), "
+        f"{100 * row.topk:.3g} % of the first {row.k}"
+    )
+
+
 def describe(result: LayerResult) -> str:
     """One layer's result in words."""
     own, inherited = result.own, result.inherited
@@ -208,6 +218,17 @@ def verdict(report: Report) -> Verdict:
             sentence=f"{compared}, no difference, but the checksum of "
             f"{count(len(report.hashes), 'file')} is wrong: {plain(', '.join(report.hashes))}.",
         )
+    if bad := [row for row in report.rankings if not row.passed]:
+        others = len(bad) - 1
+        more = f"; {count(others, 'other artifact')} too" if others else ""
+        return Verdict(
+            False,
+            cause=f"it ranks images otherwise than {plain(bad[0].against)}",
+            sentence=f"{compared}, no difference, but {plain(bad[0].artifact)} describes images "
+            f"otherwise than {plain(bad[0].against)}: {ranking(bad[0])}{more}.",
+        )
+    if report.rankings:
+        compared += f", {report.rankings[0].queries:,} queries ranked"
     excused = [c.verdict for each in every for c in each.columns.values() if c.verdict.cause]
     if excused:
         words = "; ".join(dict.fromkeys(plain(each.sentence) for each in excused))
