@@ -8,8 +8,10 @@ and an overrun of a child are errors here.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
+import signal
 import socket
 from collections.abc import Sequence
 from importlib import import_module
@@ -109,6 +111,8 @@ def _parsed(path: Path, module: str, reading: Reading) -> Checkpoint:
     size = sum(os.path.getsize(name) for name in files)
     half = (reading.memory or _memory(size)) // 2 // mmap.PAGESIZE * mmap.PAGESIZE
     seconds = reading.seconds or 60 + size / 1e7
+    # A damaged HDF5 file can send its library round in circles: of that a small file gets less.
+    computing = math.ceil(min(seconds, 10 + size / 5e6))
     try:
         arena = arenas.made(max(half, 1 << 20))
     except OSError as error:
@@ -124,6 +128,7 @@ def _parsed(path: Path, module: str, reading: Reading) -> Checkpoint:
             "folders": folders,
             "module": module,
             "seconds": seconds,
+            "computing": computing,
             "memory": half + 2 * size,  # the file itself is mapped, which is no memory
         }
         end = _server.do(job, arena)
@@ -133,6 +138,9 @@ def _parsed(path: Path, module: str, reading: Reading) -> Checkpoint:
     phase, offset = arenas.phase(shared)
     if end["late"]:
         raise Stopped(path, f"took longer than {seconds:g} seconds", phase=phase, offset=offset)
+    if end["status"] == -signal.SIGXCPU:
+        reason = f"took longer than {computing} seconds of computing"
+        raise Stopped(path, reason, phase=phase, offset=offset)
     try:
         answer = wire.loads(arenas.answer(shared)) if not end["status"] else {}
         if not answer:

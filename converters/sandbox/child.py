@@ -24,7 +24,7 @@ def run(job: dict[str, Any], arena: int) -> None:
     os.chdir(job["folder"])
     place = Arena(arena, job["files"])
     place.at("start")
-    lacking = walls.put_up(job["files"], job["folders"], job["seconds"], job["memory"])
+    lacking = walls.put_up(job["files"], job["folders"], job["computing"], job["memory"])
     memory.use(place)
     answer: dict[str, Any] = {"lacking": lacking}
     try:

@@ -34,13 +34,13 @@ _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/
 _CAP_DAC_READ_SEARCH = 1 << 2
 
 
-def put_up(files: Sequence[str], folders: Sequence[str], seconds: float, memory: int) -> list[str]:
+def put_up(files: Sequence[str], folders: Sequence[str], computing: int, memory: int) -> list[str]:
     """Raise every wall there is; returns what is missing, in words.
 
-    files    may be read. folders  may be listed.
-    seconds  of computing. memory  bytes beyond what the process has now.
+    files      may be read. folders  may be listed.
+    computing  in seconds. memory  bytes beyond what the process has now.
     """
-    lacking = _limits(seconds, memory)
+    lacking = _limits(computing, memory)
     if sys.platform != "linux":
         return [*lacking, "other files, the network and new processes are not closed to it here"]
     with suppress(OSError):
@@ -67,14 +67,14 @@ def without_network() -> None:
         ctypes.CDLL(None).unshare(_CLONE_NEWNET)
 
 
-def _limits(seconds: float, memory: int) -> list[str]:
+def _limits(computing: int, memory: int) -> list[str]:
     import resource
 
     wanted = {
         "RLIMIT_CORE": 0,
         "RLIMIT_FSIZE": 0,
         "RLIMIT_NOFILE": _OPEN_FILES,
-        "RLIMIT_CPU": int(seconds) + 2,
+        "RLIMIT_CPU": computing,
         "RLIMIT_AS": _size() + memory,
     }
     lacking = []
@@ -83,7 +83,9 @@ def _limits(seconds: float, memory: int) -> list[str]:
             kind = getattr(resource, name)
             hard = resource.getrlimit(kind)[1]
             limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-            resource.setrlimit(kind, (limit, limit))
+            # Past the soft limit the signal says why: SIGXCPU.
+            above = limit + 1 if name == "RLIMIT_CPU" and limit != hard else limit
+            resource.setrlimit(kind, (limit, above))
         except (AttributeError, OSError, ValueError) as error:
             lacking.append(f"no limit {name} here ({error})")
     return lacking

@@ -171,7 +171,7 @@ def _object(data: bytes, rng: random.Random) -> bytes:
                 shape = rng.choice(((0,), (1, 1), (3, 4, 5), (1 << 40,)))
                 parent.create_dataset(own, shape, rng.choice(("f4", "f8", "u2", "S4")), chunks=True)
             case _:
-                parent[f"{own}2"] = item
+                parent[f"{own} again"] = item
     return buffer.getvalue()
 
 

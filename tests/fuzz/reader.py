@@ -26,7 +26,7 @@ from verify.formats import open_artifact
 __all__ = ["look"]
 
 _MEMORY = 8 << 30
-_SECONDS = 20  # a third of what the sandbox gives a small file: HDF5 can be sent round in circles
+_SECONDS = 5  # half of what the sandbox gives a small file: HDF5 can be sent round in circles
 
 
 def look(path: Path) -> dict[str, Any]:
