@@ -178,8 +178,8 @@ def _run(options: argparse.Namespace, corpus: list[Seed], folder: Path) -> tuple
         run.count(seed, name, changed, reader.look(lay_out(seed, changed, folder)), good[seed.kind])
         number += 1
         if not number % 1000:
-            found = sum(map(len, run.findings.values()))
-            print(f"{number} inputs, {found} findings", file=sys.stderr, flush=True)
+            count = sum(map(len, run.findings.values()))
+            print(f"{number} inputs, {count} findings", file=sys.stderr, flush=True)
     reader.close()
     return run, number
 
