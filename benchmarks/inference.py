@@ -50,7 +50,7 @@ class Run:
 def main() -> None:
     options = _options()
     height, width = options.size
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = Console(width=None if sys.stdout.isatty() else 120)
     facts = json.loads((options.artifacts / "manifest.json").read_text("utf-8"))
     operations = _operations(NetVLADSpec.from_dict(facts["spec"]), height, width)
     with tempfile.TemporaryDirectory() as scratch:
@@ -141,7 +141,8 @@ def _run(name: str, options: argparse.Namespace, work: Path) -> Run | str:
 
 
 def _table(runs: dict[str, Run | str], floor: float, title: str) -> Table:
-    table = Table("", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
     for column in ("ms", "least", "of ours", "of sgemm", "own MB", "1 - cosine", "L2"):
         table.add_column(column, justify="right")
     ours = runs["onnx"]
@@ -149,7 +150,7 @@ def _table(runs: dict[str, Run | str], floor: float, title: str) -> Table:
         raise SystemExit(f"model.onnx: {ours}")
     for name, run in runs.items():
         if isinstance(run, str):
-            table.add_row(RUNTIMES[name][0], run)
+            table.add_row(f"{RUNTIMES[name][0]}: {run}")
             continue
         exact, found = (each.descriptors.astype(np.float64) for each in (ours, run))
         cosine = (exact * found).sum(axis=1) / np.linalg.norm(exact, axis=1)
