@@ -175,7 +175,7 @@ def cpp(session: nox.Session) -> None:
     if not sys.platform.startswith("linux"):
         session.error("this session knows the names that libraries have on Linux")
     _install(session, ".[convert]", "tests", extra=("cmake==4.4.5", "ninja==1.13.2"))
-    folder = session.cache_dir / "onnxruntime"
+    folder = (session.cache_dir / "onnxruntime").resolve()
     (folder / "lib").mkdir(parents=True, exist_ok=True)
     headers = Path(session.posargs[0] if session.posargs else folder / "include").resolve()
     if not session.posargs:
@@ -230,7 +230,7 @@ def _run_in_convert(session: nox.Session, *arguments: str) -> None:
 
 def _describe_program(session: nox.Session) -> Path:
     """Where `cpp` builds the C++ example."""
-    return session.cache_dir / "cpp" / "describe"
+    return (session.cache_dir / "cpp" / "describe").resolve()
 
 
 def _ground_truth(session: nox.Session) -> None:
