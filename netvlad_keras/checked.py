@@ -125,7 +125,8 @@ class CheckedModel(keras.Model):
         if isinstance(data, GeneratorType):
             return (self._watched([batch])[0] for batch in data)
         for batch in data if isinstance(data, list) else [getattr(data, "element_spec", ())]:
-            inputs = batch[:1] if isinstance(batch, tuple) else [batch]  # targets come behind
+            # Targets come behind; torch's loaders make lists of what Keras has as tuples.
+            inputs = batch[:1] if isinstance(batch, tuple | list) else [batch]
             for given in inputs:
                 self._check(given)
         return data

@@ -67,6 +67,7 @@ def test_artifacts_that_rank_alike(
 def test_a_file_in_float16_is_allowed_what_float16_costs(
     mini_mat: Path, pictures: Path, tmp_path: Path
 ) -> None:
+    pytest.importorskip("tensorflow", reason="it makes the artifacts")
     words = ["convert", "--source", str(mini_mat), "--output", str(tmp_path / "made"), "--half"]
     assert convert([*words, "--formats", "onnx"]) == 0
     folder = tmp_path / "made" / "mini"
