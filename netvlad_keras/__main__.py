@@ -45,7 +45,8 @@ def _describe_parser(parser: argparse.ArgumentParser) -> None:
         help=".npz or .parquet; default: descriptors.npz")  # fmt: skip
     add("--engine", choices=("local", "ray"), default="local", help="ray: on a cluster, into a "
         "folder of shards FOLDER.parquet (docs/retrieval.md)")  # fmt: skip
-    add("--address", help="of a running Ray cluster; default: one is started here")
+    add("--address", help="of a Ray cluster; default: RAY_ADDRESS, one that runs "
+        "here, or else one is started")  # fmt: skip
     add("--workers", type=count, metavar="N", help="of the cluster; default: one for every four "
         "processors")  # fmt: skip
 
