@@ -6,6 +6,7 @@ import argparse
 import functools
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from netvlad_keras import command_line
@@ -17,10 +18,15 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0 done, 1 refused (bad input), 2 could not run here."""
     options = _parser().parse_args(arguments)
-    from netvlad_keras import commands
-
-    work = functools.partial(getattr(commands, f"run_{options.command}"), options)
-    return command_line.run("netvlad-describe", work, as_json=options.json, strict=options.strict)
+    command = import_module(f"netvlad_keras.{options.command}_command")
+    work = functools.partial(command.run, options)
+    return command_line.run(
+        "netvlad-describe",
+        work,
+        as_json=options.json,
+        strict=options.strict,
+        resumes=options.command != "search",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,7 +66,7 @@ def _search_parser(parser: argparse.ArgumentParser) -> None:
     _model_arguments(parser, required=False)
     add("--top", type=count, default=5, metavar="N", help="matches of each; default: 5")
     add("--picture", type=Path, default=Path("matches.png"), metavar="FILE", help="queries and "
-        "matches side by side; default: matches.png")  # fmt: skip
+        "matches side by side, .png, .jpg or .webp; default: matches.png")  # fmt: skip
     add("--no-picture", dest="picture", action="store_const", const=None)
 
 
@@ -88,7 +94,8 @@ def _model_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None
     sizes.add_argument("--longer-side", type=count, metavar="N")
     add("--batch", type=count, metavar="N", help="images at a time; default: one for each "
         "processor with .onnx, else 4 of one size")  # fmt: skip
-    add("--jobs", type=count, metavar="N", help="threads that decode; default: one a processor")
+    add("--jobs", type=count, metavar="N", help="threads that decode; default: one a processor, "
+        "8 at most")  # fmt: skip
     add("--shard", type=count, default=256, metavar="N", help="images that a kill can cost, "
         "at most; default: 256")  # fmt: skip
     add("--restart", action="store_true", help="forget what earlier runs left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -10,31 +11,41 @@ from typing import Any
 
 __all__ = ["COULD_NOT", "DONE", "REFUSED", "count", "run", "size"]
 
+_GOES_ON = "the same command goes on from here"
+
 #: Exit codes.
 DONE, REFUSED, COULD_NOT = 0, 1, 2
 
 
 def run(
-    program: str, work: Callable[[], Mapping[str, Any]], *, as_json: bool, strict: bool = False
+    program: str,
+    work: Callable[[], Mapping[str, Any]],
+    *,
+    as_json: bool,
+    strict: bool = False,
+    resumes: bool = True,
 ) -> int:
     """Do the work and say what came of it: 0 done, 1 refused (bad input), 2 it could not run here.
 
-    If `strict`, a result whose `faults` are not empty is refused, too.
+    If `strict`, a result whose `faults` are not empty is refused, too. `resumes`: interrupted, the
+    same command goes on.
     """
-    from netvlad_keras.errors import EnvironmentFailure, RetrievalError
-    from netvlad_keras.preprocess import ImageError
+    from netvlad_keras.errors import EnvironmentFailure, NetVLADError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         result = work()
-    except (RetrievalError, ImageError) as error:
-        code = COULD_NOT if isinstance(error, EnvironmentFailure) else REFUSED
+    except (NetVLADError, OSError) as error:
+        code = COULD_NOT if isinstance(error, EnvironmentFailure | OSError) else REFUSED
         if as_json:
             print(json.dumps({"error": type(error).__name__, "message": str(error), "exit": code}))
         else:
             print(f"{program}: {error}", file=sys.stderr)
         return code
     except KeyboardInterrupt:
-        print(f"{program}: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"{program}: interrupted{f'; {_GOES_ON}' if resumes else ''}", file=sys.stderr)
         return COULD_NOT
     if as_json:
         print(json.dumps(result, indent=2))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -69,10 +70,14 @@ def read(
     if radius is not None and not 0 < radius < math.inf:
         raise DatasetError(path, f"a radius of {radius} metres holds no place")
     roots = images or path.parent, query_images or images or path.parent
-    if path.is_dir():
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError as error:
+        raise DatasetError(path, "there is no such file or folder") from error
+    except OSError as error:
+        raise DatasetError(path, f"cannot be read: {error.strerror}") from error
+    if is_folder:
         database, queries, stated = *_folder(path, split, images), None
-    elif not path.exists():
-        raise DatasetError(path, "there is no such file or folder")
     elif path.suffix.lower() == ".mat":
         database, queries, stated = _mat(path, roots)
     elif path.suffix.lower() == ".csv":
@@ -134,17 +139,22 @@ def _csv(path: Path, roots: tuple[Path, Path]) -> tuple[Places, Places]:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     """The rows by their columns' names, and the line of each."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        missing = {"path", "easting", "northing"} - set(reader.fieldnames or ())
-        if missing:
-            raise DatasetError(path, f"has no column {', '.join(sorted(missing))}")
-        return [{**row, "line": str(reader.line_num)} for row in reader]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            missing = {"path", "easting", "northing"} - set(reader.fieldnames or ())
+            if missing:
+                raise DatasetError(path, f"has no column {', '.join(sorted(missing))}")
+            return [{**row, "line": str(reader.line_num)} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(path, f"is no .csv in UTF-8: {error}") from error
 
 
 def _places(path: Path, rows: Sequence[dict[str, str]], root: Path) -> Places:
     positions = []
     for row in rows:
+        if not row["path"]:
+            raise DatasetError(path, f"line {row['line']}: names no image")
         try:
             positions.append((float(row["easting"]), float(row["northing"])))
             finite = all(map(math.isfinite, positions[-1]))

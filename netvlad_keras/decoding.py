@@ -37,18 +37,24 @@ def listed(places: Iterable[Path]) -> tuple[Path, ...]:
     """
     found: set[Path] = set()
     for place in places:
-        if place.suffix.lower() == ".parquet" and place.exists():
-            found |= {Path(name) for name in results.names(place)}
-        elif place.is_dir():
-            inside = {p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()}
-            if not inside:
-                raise RetrievalError(f"{place}: no images ({', '.join(SUFFIXES)})")
-            found |= inside
-        elif place.exists():
-            found.add(place)
-        else:
-            raise RetrievalError(f"{place}: there is no such file or folder")
+        try:
+            found |= _below(place)
+        except OSError as error:
+            raise RetrievalError(f"{place}: {error.strerror}") from error
     return tuple(sorted(found, key=lambda path: path.as_posix()))
+
+
+def _below(place: Path) -> set[Path]:
+    if place.suffix.lower() == ".parquet" and place.exists():
+        return {Path(name) for name in results.names(place)}
+    if place.is_dir():
+        inside = {p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()}
+        if not inside:
+            raise RetrievalError(f"{place}: no images ({', '.join(SUFFIXES)})")
+        return inside
+    if not place.exists():
+        raise RetrievalError(f"{place}: there is no such file or folder")
+    return {place}
 
 
 def decoded(

@@ -70,24 +70,15 @@ def describe(
     names = {path.as_posix(): path for path in paths}
     asked = sorted(names)
     with shards.opened(output, model.about, restart=restart) as parts:
-        done = parts.done
+        faults = results.unfit(output, asked)
+        done = parts.done.union(faults)
         left = [names[name] for name in asked if name not in done]
-        before = len(asked) - len(left)
+        before = len(asked) - len(left) - len(faults)
         if progress:
             progress.start(len(asked), before)
-        faults: dict[str, str] = {}
-        ready: list[tuple[str, Vector]] = []
-        for path, vector in described(model, left):
-            fault = "" if isinstance(vector, np.ndarray) else vector
-            if isinstance(vector, np.ndarray):
-                ready.append((path.as_posix(), vector))
-            else:
-                faults[path.as_posix()] = vector
-            if progress:
-                progress.image(path.as_posix(), fault)
-            if len(ready) >= shard or sum(each.nbytes for _, each in ready) >= _SHARD:
-                _keep(parts, ready)
-        _keep(parts, ready)
+            for name, fault in faults.items():
+                progress.image(name, fault)
+        faults |= _kept(model, left, parts, progress, shard)
         merged = parts.merged(asked)
         count = len(merged.paths)
         if not count:
@@ -97,6 +88,30 @@ def describe(
         results.write(output, merged, {**model.about, "faults": faults})
         parts.remove()
     return Described(output, count - before, before, faults)
+
+
+def _kept(
+    model: Model,
+    left: Sequence[Path],
+    parts: shards.Shards,
+    progress: Progress | None,
+    shard: int,
+) -> dict[str, str]:
+    """Describe images into `parts`, `shard` at a time. Returns why some could not be."""
+    faults: dict[str, str] = {}
+    ready: list[tuple[str, Vector]] = []
+    for path, vector in described(model, left):
+        name = path.as_posix()
+        if isinstance(vector, np.ndarray):
+            ready.append((name, vector))
+        else:
+            faults[name] = vector
+        if progress:
+            progress.image(name, faults.get(name, ""))
+        if len(ready) >= shard or sum(each.nbytes for _, each in ready) >= _SHARD:
+            _keep(parts, ready)
+    _keep(parts, ready)
+    return faults
 
 
 def _keep(parts: shards.Shards, ready: list[tuple[str, Vector]]) -> None:

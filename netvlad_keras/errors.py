@@ -16,13 +16,30 @@ __all__ = [
     "InputShapeError",
     "ModelFileError",
     "NetError",
+    "NetVLADError",
     "RetrievalError",
     "TrainingError",
     "WeightsError",
 ]
 
 
-class NetError(ValueError):
+class NetVLADError(ValueError):
+    """Everything that this package refuses. It travels between processes (it can be pickled)."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, dict(vars(self)))
+
+
+def _restored(
+    kind: type[NetVLADError], said: tuple[object, ...], facts: dict[str, object]
+) -> NetVLADError:
+    """The error again; its `__init__` takes other arguments than the message."""
+    error = kind.__new__(kind, *said)
+    vars(error).update(facts)
+    return error
+
+
+class NetError(NetVLADError):
     """A net that is none: every fault, each with its layer."""
 
     def __init__(self, faults: Sequence[str]) -> None:
@@ -30,7 +47,7 @@ class NetError(ValueError):
         super().__init__("; ".join(self.faults))
 
 
-class InputError(ValueError):
+class InputError(NetVLADError):
     """Inputs that a net does not read, or that are missing, or that do not go together."""
 
 
@@ -50,7 +67,7 @@ class InputShapeError(InputError):
         )
 
 
-class ImageShapeError(ValueError):
+class ImageShapeError(NetVLADError):
     """An image batch of the wrong rank, size or number of channels."""
 
     def __init__(self, shape: tuple[Any, ...], minimum: int) -> None:
@@ -62,7 +79,7 @@ class ImageShapeError(ValueError):
         )
 
 
-class WeightsError(ValueError):
+class WeightsError(NetVLADError):
     """Weights that do not fit: every missing, unexpected and misshapen entry.
 
     Raised before any variable changes.
@@ -85,7 +102,7 @@ class WeightsError(ValueError):
         super().__init__("\n  ".join([reason, *lines]))
 
 
-class RetrievalError(ValueError):
+class RetrievalError(NetVLADError):
     """Describing, searching or evaluating is refused. `advice` says what the caller can do."""
 
     def __init__(self, message: str, *, advice: str = "") -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from netvlad_keras.errors import RetrievalError
 from netvlad_keras.preprocess import ImageError, load_image
 from netvlad_keras.results import replacing
 
-__all__ = ["Found", "draw"]
+__all__ = ["Found", "check", "draw"]
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 _CELL = (320, 240)  # width and height that an image is fitted into
 _GAP = 16
@@ -27,8 +30,18 @@ class Found:
     matches: Sequence[tuple[Path, float]]
 
 
+def check(path: Path) -> None:
+    """Raise `RetrievalError` for a name that says no format of pictures."""
+    if path.suffix.lower() not in _FORMATS:
+        raise RetrievalError(f"{path}: a picture is {', '.join(_FORMATS)}")
+
+
 def draw(found: Sequence[Found], path: Path) -> None:
-    """Write a PNG, a row for each query; an image that is gone by now leaves its place empty."""
+    """Write a row for each query; an image that is gone by now leaves its place empty.
+
+    The suffix says the format. Raises `RetrievalError` for another than `check` takes.
+    """
+    check(path)
     columns = 1 + max(len(row.matches) for row in found)
     width, height = _CELL[0] + _GAP, _CELL[1] + _GAP + _TEXT
     sheet = Image.new("RGB", (columns * width + 2 * _GAP, len(found) * height + _GAP), "white")
@@ -41,7 +54,7 @@ def draw(found: Sequence[Found], path: Path) -> None:
             label = f"{x}.  L2 {distance:.3f}"
             _cell(sheet, (2 * _GAP + x * width - _GAP // 2, top), match, label)
     with replacing(path) as draft:
-        sheet.save(draft, "PNG")
+        sheet.save(draft, _FORMATS[path.suffix.lower()])
 
 
 def _cell(sheet: Image.Image, corner: tuple[int, int], path: Path, label: str) -> None:

@@ -33,6 +33,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from netvlad_keras.errors import NetVLADError
+
 __all__ = ["ImageError", "Pixels", "Source", "load_image", "load_images"]
 
 Source = str | os.PathLike[str] | Image.Image | npt.NDArray[Any]
@@ -48,7 +50,7 @@ _REASONS: dict[type[Exception], str] = {
 }
 
 
-class ImageError(ValueError):
+class ImageError(NetVLADError):
     """An image that cannot be read, or whose range or shape cannot be told.
 
     `source` names it (the path, or a description of the array or Pillow image)

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from netvlad_keras import results
 from netvlad_keras.errors import DescriptorsError, EnvironmentFailure
 
-__all__ = ["LOCK", "MANIFEST", "locked", "record", "recorded"]
+__all__ = ["LOCK", "MANIFEST", "images", "locked", "record", "recorded"]
 
 #: Programs that read a folder of `.parquet` files pass over names that begin with `_` or `.`.
 MANIFEST = "_manifest.json"
@@ -29,9 +29,9 @@ _ADVICE = "--restart begins anew; to keep them, write to another file."
 def locked(folder: Path, output: Path) -> Iterator[None]:
     """One run at a time: `EnvironmentFailure` while another is at it.
 
-    A folder that is left without a manifest is removed.
+    The run that has it may ask again. A folder in which nothing is left is removed.
     """
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / LOCK, is_singleton=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
@@ -43,8 +43,8 @@ def locked(folder: Path, output: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        with suppress(OSError):  # it is not empty: the parts are for the next run
-            if not (folder / MANIFEST).exists():
+        with suppress(OSError):
+            if not lock.is_locked and {path.name for path in folder.iterdir()} <= {LOCK}:
                 (folder / LOCK).unlink(missing_ok=True)
                 folder.rmdir()
 
@@ -68,10 +68,24 @@ def recorded(folder: Path, about: Mapping[str, Any]) -> list[str]:
     return names
 
 
+def images(part: Path) -> list[str]:
+    """Paths of the images that a finished part holds. Raises `DescriptorsError`."""
+    try:
+        return results.names(part)
+    except DescriptorsError as error:
+        raise DescriptorsError(part, f"is damaged: {error.reason}", advice=_ADVICE) from error
+
+
 def record(
-    folder: Path, about: Mapping[str, Any], names: Sequence[str], **more: Mapping[str, Any]
+    folder: Path,
+    about: Mapping[str, Any],
+    names: Sequence[str],
+    *,
+    faults: Mapping[str, str] | None = None,
+    complete: bool = False,
 ) -> None:
-    """Write the manifest, complete or not at all."""
-    facts = {"schema": 1, "about": dict(about), "shards": list(names), **more}
+    """Write the manifest, whole or not at all; `complete`: no image is left to be described."""
+    facts = {"schema": 1, "complete": complete, "about": dict(about), "shards": list(names)}
+    facts["faults"] = dict(faults or {})
     with results.replacing(folder / MANIFEST) as draft:
         draft.write_text(json.dumps(facts, indent=1), "utf-8")

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netvlad_keras import results, resuming
-from netvlad_keras.errors import DescriptorsError
 from netvlad_keras.results import npz
 from netvlad_keras.resuming import LOCK, MANIFEST
 
@@ -55,7 +54,8 @@ class Shards:
         self._names = list(names)
         self._places: dict[str, tuple[int, int]] = {}
         for shard, name in enumerate(self._names):
-            self._places |= {path: (shard, row) for row, path in enumerate(_paths(folder / name))}
+            held = resuming.images(folder / name)
+            self._places |= {path: (shard, row) for row, path in enumerate(held)}
 
     @property
     def done(self) -> frozenset[str]:
@@ -95,11 +95,3 @@ def opened(output: Path, about: Mapping[str, Any], *, restart: bool = False) -> 
         if restart or not (folder / MANIFEST).exists():
             resuming.record(folder, about, [])  # a shard that none names is written over
         yield Shards(folder, about, resuming.recorded(folder, about))
-
-
-def _paths(shard: Path) -> list[str]:
-    try:
-        return npz.names(shard)
-    except Exception as error:  # zipfile and numpy have a dozen for broken files
-        advice = "--restart begins anew."
-        raise DescriptorsError(shard, f"is damaged: {error}", advice=advice) from error

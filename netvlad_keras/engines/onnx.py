@@ -25,26 +25,36 @@ def open(path: Path) -> Engine:
     Whether descriptors are whitened is known of this project's files alone, from their
     metadata. Raises `ModelFileError`.
     """
-    options = onnxruntime.SessionOptions()
-    # How ONNX Runtime splits a sum among threads, and among the images of a batch, shows in the
-    # last bits: an image is computed by one thread, and other threads compute other images.
-    options.intra_op_num_threads = 1
-    providers = ["CPUExecutionProvider"]
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers)
-    except Exception as error:  # ONNX Runtime has a type of its own for each fault
-        raise ModelFileError(path, f"ONNX Runtime does not open it: {error}") from error
+    session = _session(path, threads=1)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2:
         shapes = [f"{each.name} {each.shape}" for each in (*inputs, *outputs)]
         raise ModelFileError(path, f"is not a model of an image and its vector: {shapes}")
     contract = _contract(path, session, inputs[0], outputs[0])
+    alone = contract.batch in (None, 1)
+    if not alone:  # its images come together: all processors compute them
+        session = _session(path, threads=0)
 
     def run(images: Array) -> Array:
         (found,) = session.run(None, {inputs[0].name: images})
         return np.asarray(found)
 
-    return Engine(contract, run, alone=contract.batch in (None, 1))
+    return Engine(contract, run, alone)
+
+
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Of so many threads, 0: one for each processor.
+
+    How ONNX Runtime splits a sum among threads, and among the images of a batch, shows in the
+    last bits. With one thread for an image these are always the same; other threads compute
+    other images.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a type of its own for each fault
+        raise ModelFileError(path, f"ONNX Runtime does not open it: {error}") from error
 
 
 def _contract(path: Path, session: Any, taken: Any, given: Any) -> Contract:

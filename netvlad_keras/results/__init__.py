@@ -7,7 +7,7 @@ Each format has a module here with `read(path)` and `write(path, rows, about)`. 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -29,6 +29,7 @@ __all__ = [
     "names",
     "read",
     "replacing",
+    "unfit",
     "write",
 ]
 
@@ -48,6 +49,11 @@ class Descriptors:
     paths: tuple[str, ...]
     vectors: NDArray[np.float32]
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """Path -> why this image has no descriptor."""
+        return dict(self.about.get("faults", {}))
 
 
 class Rows(Protocol):
@@ -99,6 +105,8 @@ def read(path: str | PathLike[str]) -> Descriptors:
         paths, vectors, about = _reader(path).read(path)
     if vectors.ndim != 2 or len(vectors) != len(paths) or len(set(paths)) != len(paths):
         raise DescriptorsError(path, f"{len(paths)} paths and {vectors.shape} numbers do not match")
+    if not paths:
+        raise DescriptorsError(path, "holds no descriptors")
     if not np.isfinite(vectors).all():
         raise DescriptorsError(path, "holds NaN or infinity")
     order = sorted(range(len(paths)), key=paths.__getitem__)
@@ -115,6 +123,14 @@ def names(path: str | PathLike[str]) -> list[str]:
     if not found:
         raise DescriptorsError(path, "names no images")
     return found
+
+
+def unfit(path: Path, paths: Iterable[str]) -> dict[str, str]:
+    """Names that a file of this format cannot hold, and why."""
+    if path.suffix.lower() != ".parquet":
+        return {}
+    reason = "its name is not UTF-8, which .parquet needs: write .npz, or rename it"
+    return {name: reason for name in paths if any("\ud800" <= c <= "\udfff" for c in name)}
 
 
 def write(path: str | PathLike[str], rows: Rows, about: Mapping[str, Any]) -> None:
@@ -145,6 +161,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def _readable(path: Path, what: str) -> Iterator[None]:
     try:
         yield
+    except DescriptorsError:
+        raise
     except FileNotFoundError as error:
         raise DescriptorsError(path, "there is no such file") from error
     except Exception as error:  # zipfile, numpy and pyarrow have a dozen for broken files

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from netvlad_keras.errors import DescriptorsError
 from netvlad_keras.results import parquet
 from netvlad_keras.resuming import MANIFEST
 
@@ -34,5 +35,10 @@ def names(path: Path) -> list[str]:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
+    if not (path / MANIFEST).is_file():
+        raise DescriptorsError(path, f"is no folder of descriptors: it has no {MANIFEST}")
     found: dict[str, Any] = json.loads((path / MANIFEST).read_text("utf-8"))
+    if not found.get("complete"):
+        advice = "The describe command that began it goes on from there."
+        raise DescriptorsError(path, "is not finished: images are missing", advice=advice)
     return found

@@ -25,12 +25,18 @@ def read(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, Any]]:
     about = json.loads((table.schema.metadata or {}).get(_ABOUT, b"{}"))
     flat = table["descriptor"].combine_chunks()
     values = np.asarray(flat.flatten().to_numpy(), np.float32)
-    return table["path"].to_pylist(), values.reshape(len(table), -1), about
+    return _texts(table), values.reshape(len(table), -1), about
 
 
 def names(path: Path) -> list[str]:
     """The paths alone."""
-    found: list[str] = pyarrow.parquet.read_table(path, columns=["path"])["path"].to_pylist()
+    return _texts(pyarrow.parquet.read_table(path, columns=["path"]))
+
+
+def _texts(table: pyarrow.Table) -> list[str]:
+    found: list[str] = table["path"].to_pylist()
+    if other := [each for each in found if not isinstance(each, str)]:
+        raise ValueError(f"its column path holds {other[0]!r}, which is no path")
     return found
 
 

@@ -33,7 +33,9 @@ TWO = Cluster(workers=2)
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        "local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
     yield
     ray.shutdown()
 
@@ -97,7 +99,7 @@ def test_a_lost_worker_s_images_are_described_by_another(
     killed: list[int] = []
 
     def kill() -> None:
-        workers = [p for p in psutil.process_iter(["cmdline"]) if _is_describer(p)]
+        workers = [p for p in psutil.Process().children(recursive=True) if _is_describer(p)]
         assert workers  # the other one may still be on its way
         killed.append(workers[0].pid)
         workers[0].kill()
@@ -112,7 +114,7 @@ def test_a_lost_worker_s_images_are_described_by_another(
 
 
 def _is_describer(process: psutil.Process) -> bool:
-    command = " ".join(process.info["cmdline"] or ())
+    command = " ".join(process.cmdline())
     return command.startswith("ray::") and "Describer" in command
 
 
@@ -129,12 +131,16 @@ def test_a_stopped_run_goes_on(make_onnx: MakeOnnx, photographs: Path, tmp_path:
 
     with pytest.raises(Stop):
         describe(Settings(net), TWO, paths, output, Seen(stop), shard=5)
+    with pytest.raises(DescriptorsError, match=r"is not finished[\s\S]* goes on"):
+        results.read(output)
     (output / "killed.parquet").write_bytes(b"written, and killed before the manifest")
+    (output / ".killed.parquet.part").write_bytes(b"killed while it was written")
     seen = Seen()
     made = describe(Settings(net), TWO, paths, output, seen, shard=5)
     assert made.before == 5
     assert made.new == 35
     assert not (output / "killed.parquet").exists()
+    assert not (output / ".killed.parquet.part").exists()
     assert_same(output, net, photographs, tmp_path / "whole.npz")
     again = describe(Settings(net), TWO, paths, output, shard=5)
     assert (again.new, again.before) == (0, 40)
@@ -145,6 +151,52 @@ def test_a_stopped_run_goes_on(make_onnx: MakeOnnx, photographs: Path, tmp_path:
     assert anew.new == 40
     assert_same(output, other.model, photographs, tmp_path / "other.npz")
     assert len(parquet.read_table(output)) == 40
+
+
+def test_what_is_not_asked_for_any_more_goes(
+    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
+) -> None:
+    settings, output = Settings(make_onnx()), tmp_path / "out.parquet"
+    paths = listed([photographs])
+    describe(settings, TWO, paths[:20], output, shard=4)
+    made = describe(settings, TWO, paths[10:], output, shard=4)
+    assert (made.new, made.before) == (22, 8)  # the shard of 8 to 11 is made again
+    found = results.read(output)
+    assert found.paths == tuple(path.as_posix() for path in paths[10:])
+    assert len(list(output.glob("*.parquet"))) == len(parquet.ParquetDataset(output).files)
+    # A run that cannot describe any of its images leaves the result of the one before.
+    with pytest.raises(RetrievalError, match="none of 1"):
+        describe(settings, TWO, [tmp_path / "absent.png"], output)
+    assert results.read(output).paths == found.paths
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b"PAR1"), Path.unlink])
+def test_a_damaged_shard_is_said(
+    spoil: Callable[[Path], Any], make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
+) -> None:
+    settings, output = Settings(make_onnx()), tmp_path / "out.parquet"
+    paths = listed([photographs])[:6]
+    describe(settings, TWO, paths, output, shard=2)
+    spoil(next(output.glob("*.parquet")))
+    with pytest.raises(DescriptorsError, match=r"is damaged[\s\S]*--restart begins anew"):
+        describe(settings, TWO, paths, output)
+    assert describe(settings, TWO, paths, output, restart=True).new == 6
+
+
+def test_why_a_worker_cannot_do_it_is_said(
+    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
+) -> None:
+    """The model is gone before a worker opens it; the folder that was begun goes, too."""
+    net, output = make_onnx(), tmp_path / "out.parquet"
+
+    class Remove(Seen):
+        def start(self, total: int, done: int) -> None:
+            net.unlink()
+
+    with pytest.raises(EnvironmentFailure) as caught:
+        describe(Settings(net), TWO, listed([photographs]), output, Remove())
+    assert str(caught.value) == f"{net}: there is no such file"
+    assert not output.exists()
 
 
 def test_unreadable_images_are_named_and_tried_again(
@@ -216,21 +268,38 @@ def test_the_command_takes_a_table_of_paths(
     assert "FOLDER.parquet" in capsys.readouterr().err
 
 
-def test_without_a_cluster_one_is_started(
-    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
-) -> None:
-    """From another folder, under relative names."""
-    words = ["describe", photographs.name, "--model", str(make_onnx()), "--output", "o.parquet"]
-    command = [sys.executable, "-m", "netvlad_keras", *words, "--engine", "ray", "--json"]
-    done = subprocess.run(
-        command,
+def _command(net: Path, photographs: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, which is part of no cluster yet."""
+    words = ["describe", photographs.name, "--model", str(net), "--output", "o.parquet", *more]
+    return subprocess.run(
+        [sys.executable, "-m", "netvlad_keras", *words, "--engine", "ray", "--json"],
         cwd=photographs.parent,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "said"), [("nowhere", "Invalid address"), ("127.0.0.1:1", "refused")]
+)
+def test_an_address_at_which_there_is_no_cluster(
+    address: str, said: str, make_onnx: MakeOnnx, photographs: Path
+) -> None:
+    done = _command(make_onnx(), photographs, "--address", address)
+    assert done.returncode == 2
+    message = json.loads(done.stdout)["message"]
+    assert message.startswith(f"no cluster at {address}: ")
+    assert said in message
+    assert not (photographs.parent / "o.parquet").exists()
+
+
+def test_without_a_cluster_one_is_started(make_onnx: MakeOnnx, photographs: Path) -> None:
+    """From another folder, under relative names."""
+    done = _command(make_onnx(), photographs)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["described"] == 40
+    assert not {word for word in ("Dataset", "Actor", "WARNING") if word in done.stderr}
     found = results.read(photographs.parent / "o.parquet")
     assert found.paths[0] == f"{photographs.name}/00.png"

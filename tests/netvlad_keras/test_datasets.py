@@ -96,11 +96,29 @@ def test_a_name_without_a_position_is_refused(tmp_path: Path) -> None:
             ["path,easting,northing,set", "a,1,2,database", "a,1,3,database", "q,1,2,queries"],
             "an image twice among its database",
         ),
+        (["path,easting,northing,set", "a,1,2,database", ",1,2,queries"], "line 3: names no image"),
+        (["set,easting,northing,path", "database,1,2,a", "queries,1,2"], "line 3: names no image"),
     ],
 )
 def test_a_faulty_csv_is_refused(rows: list[str], said: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=said):
         read(_csv(tmp_path / "d.csv", rows))
+
+
+def test_a_csv_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    head = "path,easting,northing,set\n"
+    for content in (
+        f"{head}Zürich,1,2,queries".encode("latin-1"),
+        f"{head}{'a' * 200_000}".encode(),
+    ):
+        (tmp_path / "d.csv").write_bytes(content)
+        with pytest.raises(DatasetError, match=r"d\.csv: is no \.csv in UTF-8"):
+            read(tmp_path / "d.csv")
+
+
+def test_a_name_that_no_file_can_have() -> None:
+    with pytest.raises(DatasetError, match="File name too long"):
+        read(Path("x" * 300))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from filelock import FileLock
 from numpy.typing import NDArray
@@ -150,6 +151,25 @@ def test_every_contract_gives_the_same_descriptors(
     found = open_model(make_onnx(**options)).describe(batch)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "threads"), [(("batch", "height", "width"), 1), ((1, 24, 32), 1), ((2, 24, 32), 0)]
+)
+def test_images_that_come_together_are_computed_by_all_processors(
+    sizes: tuple[Any, ...], threads: int, make_onnx: MakeOnnx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image that comes alone has one thread, and the others have other images."""
+    asked = []
+
+    class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, path: str, options: Any, providers: Any) -> None:
+            asked.append(options.intra_op_num_threads)
+            super().__init__(path, options, providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    assert open_model(make_onnx(sizes=sizes)).alone == (threads == 1)
+    assert asked[-1] == threads
 
 
 # Images.
@@ -499,6 +519,7 @@ def test_numpy_alone_reads_an_npz(make_onnx: MakeOnnx, photographs: Path, tmp_pa
         ({"paths": ["a"], "descriptors": [[1.0], [2.0]]}, "do not match"),
         ({"paths": ["a", "a"], "descriptors": [[1.0], [2.0]]}, "do not match"),
         ({"paths": ["a"], "descriptors": [[np.nan]]}, "NaN"),
+        ({"paths": np.empty(0, str), "descriptors": np.empty((0, 4))}, "holds no descriptors"),
         ({"paths": np.array(["a", None]), "descriptors": [[1.0], [2.0]]}, "no file of descriptors"),
     ],
 )
@@ -506,6 +527,39 @@ def test_a_damaged_file_is_refused(arrays: dict[str, Any], said: str, tmp_path: 
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(DescriptorsError, match=said):
         results.read(tmp_path / "x.npz")
+
+
+@needs_pyarrow
+@pytest.mark.parametrize("paths", [[1, 2], ["a", None], [], {"name": ["a"]}])
+def test_a_table_without_paths_is_refused(paths: Any, tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    table = pyarrow.table(paths if isinstance(paths, dict) else {"path": paths})
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(
+        DescriptorsError, match=r"x\.parquet: (is no file of paths|names no images)"
+    ):
+        listed([tmp_path / "x.parquet"])
+
+
+@needs_pyarrow
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        (None, "has no _manifest.json"),
+        ({"complete": False, "shards": []}, "is not finished: images are missing"),
+        ({"complete": True}, "no file of descriptors"),
+    ],
+)
+def test_a_folder_that_is_not_finished_is_refused(
+    manifest: dict[str, Any] | None, said: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "x.parquet"
+    folder.mkdir()
+    if manifest:
+        (folder / "_manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DescriptorsError, match=said):
+        results.read(folder)
 
 
 @pytest.mark.parametrize("name", ["absent.npz", "descriptors.csv"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ def _run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
 
 # Refused.
 
+SEARCH = ["search", "--database", "photographs", "--query"]
+
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
@@ -48,6 +52,19 @@ def _run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
         (["search", "--database", "photographs", "--query", "photographs"], 1, "no --model"),
         (["search", "--database", "a.npz", "--query", "b.npz"], 1, "a.npz: there is no such file"),
         (["evaluate", "photographs", "--model", "NET"], 1, "no dataset"),
+        (["describe", "x" * 300, "--model", "NET"], 1, "File name too long"),
+        (["describe", "photographs", "--model", "NET", "--workers", "2"], 1, "for --engine ray"),
+        (
+            [*SEARCH, "photographs", "--model", "NET", "--picture", "x.pdf"],
+            1,
+            "x.pdf: a picture is",
+        ),
+        ([*SEARCH, "a.npz", "photographs", "--model", "NET"], 1, "or one file of descriptors"),
+        (
+            ["search", "--database", "a.npz", "--query", "b.npz", "--dim", "4"],
+            1,
+            "only descriptors",
+        ),
     ],
 )
 def test_what_is_refused(
@@ -161,6 +178,33 @@ def test_descriptors_of_two_makings_are_not_compared(
     assert "described in another way than the queries: resize" in err
 
 
+def test_the_picture_is_of_the_format_that_its_name_says(
+    net: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SEARCH, "photographs", "--model", net, "--picture"]
+    for name, kind in (("m.jpg", "JPEG"), ("m.webp", "WEBP"), ("m.PNG", "PNG")):
+        assert _run(capsys, *words, name)[0] == 0
+        with Image.open(name) as picture:
+            assert picture.format == kind
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
+def test_names_need_not_be_utf8(
+    net: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A `.parquet` cannot hold such a name: the image is left out and named."""
+    odd = os.fsdecode(b"photographs/b\xe4r.png")
+    (photographs / "00.png").rename(odd)
+    code, out, _ = _run(capsys, "describe", "photographs", "--model", net)
+    assert (code, out) == (0, "11 images described; descriptors.npz\n")
+    assert results.read("descriptors.npz").paths[-1] == odd
+    pytest.importorskip("pyarrow")
+    code, out, _ = _run(capsys, "describe", "photographs", "--model", net, "--output", "a.parquet")
+    assert code == 0
+    assert out == "10 images described, 1 LEFT OUT (photographs/b\\udce4r.png); a.parquet\n"
+    assert results.read("a.parquet").faults[odd].startswith("its name is not UTF-8")
+
+
 # Evaluate.
 
 
@@ -217,6 +261,23 @@ def test_an_evaluation_describes_once(net: Path, capsys: pytest.CaptureFixture[s
     assert "150 m" in again
     assert "kept" not in _run(capsys, *words, "--longer-side", "20")[2]
     assert "kept" not in _run(capsys, *words, "--longer-side", "20", "--restart")[2]
+
+
+def test_an_image_that_changed_is_described_again(
+    net: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that was broken, and is mended by a copy with an older time."""
+    _dataset(Path("places"))
+    image = next(Path("places/images/test/database").glob("*@7@.png"))
+    whole, times = image.read_bytes(), (image.stat().st_atime_ns, image.stat().st_mtime_ns)
+    image.write_bytes(b"no image")
+    words = ["evaluate", "places", "--model", net]
+    assert "8 queries, 7 images, 25 m, 1 LEFT OUT" in _run(capsys, *words)[1]
+    image.write_bytes(whole)
+    os.utime(image, ns=times)
+    _, out, err = _run(capsys, *words)
+    assert err.count("kept from an earlier run") == 1
+    assert "8 queries, 8 images, 25 m;" in out
 
 
 def test_other_images_are_described_again(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
