@@ -8,12 +8,15 @@ generator that each epoch starts anew, so that an epoch can be repeated.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from netvlad_keras.errors import TrainingError
 
 __all__ = ["Miner", "Mining", "Triplets", "Tuple", "rounds"]
 
@@ -31,6 +34,8 @@ class Mining:
     kept        negatives of a tuple at most.
     positive_above, positive_to   metres between a query and a positive: above, and up to.
     negative_above                metres between a query and a negative.
+
+    Raises `TrainingError` for numbers that mean nothing.
     """
 
     margin: float = 0.1
@@ -41,6 +46,19 @@ class Mining:
     positive_above: float = 1.0
     positive_to: float = 10.0
     negative_above: float = 25.0
+
+    def __post_init__(self) -> None:
+        known = {
+            "margin": math.isfinite(self.margin),
+            "sampled": self.sampled >= 1,
+            "remembered": self.remembered >= 0,
+            "searched": self.searched >= 1,
+            "kept": self.kept >= 1,
+            "positive_to": 0 <= self.positive_above <= self.positive_to < math.inf,
+            "negative_above": 0 <= self.negative_above < math.inf,
+        }
+        if wrong := [f"{name} {getattr(self, name)}" for name, right in known.items() if not right]:
+            raise TrainingError(f"no mining can have {', '.join(wrong)}")
 
 
 @dataclass(frozen=True, slots=True)

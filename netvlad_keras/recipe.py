@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from netvlad_keras.errors import TrainingError
 from netvlad_keras.mining import Mining
 
 __all__ = ["Recipe", "Row", "Watcher"]
@@ -29,6 +31,8 @@ class Recipe:
     feature_batch  images of one size that are described at a time.
     mining         see there; its margin is also the loss's.
     seed           of the order of the queries and of the negatives that are drawn.
+
+    Raises `TrainingError` for numbers that mean nothing.
     """
 
     epochs: int = 30
@@ -43,6 +47,22 @@ class Recipe:
     feature_batch: int = 10
     mining: Mining = field(default_factory=Mining)
     seed: int = 43
+
+    def __post_init__(self) -> None:
+        known = {
+            "epochs": self.epochs >= 1,
+            "batch": self.batch >= 1,
+            "learning_rate": 0 < self.learning_rate < math.inf,
+            "drop": 0 < self.drop < math.inf,
+            "drop_every": self.drop_every >= 1,
+            "momentum": 0 <= self.momentum < 1,
+            "decay": 0 <= self.decay < math.inf,
+            "renew_every": self.renew_every >= 1,
+            "feature_batch": self.feature_batch >= 1,
+            "seed": 0 <= self.seed < 1 << 32,
+        }
+        if wrong := [f"{name} {getattr(self, name)}" for name, right in known.items() if not right]:
+            raise TrainingError(f"no recipe can have {', '.join(wrong)}")
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1: it drops at 6, 11, 16, …"""

@@ -9,20 +9,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from netvlad_keras import clusters, datasets, train_progress, whitening
+from netvlad_keras import clusters, datasets, fingerprint, train_progress, whitening
 from netvlad_keras.decoding import Resize
 from netvlad_keras.engines.keras import load
 from netvlad_keras.errors import TrainingError
 from netvlad_keras.features import described
 from netvlad_keras.mining import Mining
-from netvlad_keras.recipe import Recipe
+from netvlad_keras.model import NetVLADModel
+from netvlad_keras.recipe import Recipe, Row
+from netvlad_keras.resuming import locked
 from netvlad_keras.trainer import train
-from netvlad_keras.training_folder import BEST, CHECKPOINT, CURVES, save
+from netvlad_keras.training_folder import BEST, CHECKPOINT, CURVES, WHITE, forget, save
 from netvlad_keras.tuples import ImageSet, Photographs, opened
 
 __all__ = ["run"]
-
-_WHITE = "model_white.keras"
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -32,26 +32,51 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     model = load(options.model)
     if options.whiten and model.spec.whitening:
         raise TrainingError(f"{options.model}: has a whitening already")
+    if options.whiten:
+        count = min(len(training.database.images), whitening.MOST)
+        whitening.check(count, model.spec.dimension, options.whiten)
     recipe = _recipe(options)
     out: Path = options.out
-    if options.restart:
-        for name in (CHECKPOINT, CURVES, BEST, _WHITE):
-            (out / name).unlink(missing_ok=True)
-    with train_progress.shown(quiet=options.json, epochs=recipe.epochs) as watcher:
-        if options.clusters and not (out / CHECKPOINT).exists():
-            local = clusters.sample(model, training.database.images, seed=recipe.seed)
-            watcher.say(f"clusters of {len(local)} local descriptors")
-            clusters.initialise(model, local, seed=recipe.seed)
-        limit = options.stop_after
-        rows = train(model, training, validation, out, recipe, watcher=watcher, stop_after=limit)
+    with (
+        locked(out, out),
+        train_progress.shown(quiet=options.json, epochs=recipe.epochs) as watcher,
+    ):
+        if options.restart:
+            forget(out)
+        rows = _trained(options, model, (training, validation), recipe, watcher)
         is_over = len(rows) > recipe.epochs
         if options.whiten and is_over:
             watcher.say(f"whitening to {options.whiten} dimensions")
-            _whiten(load(out / BEST), training, options.whiten, recipe, out / _WHITE)
+            _whiten(load(out / BEST), training, options.whiten, recipe, out / WHITE)
     files = {"model": str(out / BEST), "curves": str(out / CURVES)}
     if options.whiten and is_over:
-        files["white"] = str(out / _WHITE)
+        files["white"] = str(out / WHITE)
     return {"finished": is_over, "curves": [dict(row) for row in rows], "files": files}
+
+
+def _trained(
+    options: argparse.Namespace,
+    model: NetVLADModel,
+    sets: tuple[ImageSet, ImageSet],
+    recipe: Recipe,
+    watcher: train_progress.Lines,
+) -> tuple[Row, ...]:
+    training, validation = sets
+    start = fingerprint.of_arrays(model.get_weights())
+    if options.clusters and not (options.out / CHECKPOINT).exists():
+        local = clusters.sample(model, training.database.images, seed=recipe.seed)
+        watcher.say(f"clusters of {len(local)} local descriptors")
+        clusters.initialise(model, local, seed=recipe.seed)
+    return train(
+        model,
+        training,
+        validation,
+        options.out,
+        recipe,
+        watcher=watcher,
+        stop_after=options.stop_after,
+        start=start,
+    )
 
 
 def _images(options: argparse.Namespace, path: Path, split: str) -> ImageSet:

@@ -8,9 +8,8 @@ on one machine: its operations are made deterministic for the process.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from netvlad_keras import checkpoints, recall
+from netvlad_keras import checkpoints, fingerprint, recall
 from netvlad_keras.checkpoints import Checkpoint
 from netvlad_keras.clusters import is_initialised, netvlad_layer
 from netvlad_keras.errors import TrainingError
@@ -29,7 +28,8 @@ from netvlad_keras.loss import TripletCount, TripletLoss
 from netvlad_keras.mining import Miner, Tuple, rounds
 from netvlad_keras.optimisation import MomentumDescent, freeze
 from netvlad_keras.recipe import Recipe, Row, Watcher
-from netvlad_keras.training_folder import BEST, CHECKPOINT, CURVES, alone, save, write_curves
+from netvlad_keras.resuming import locked
+from netvlad_keras.training_folder import BEST, CHECKPOINT, CURVES, save, write_curves
 from netvlad_keras.tuples import Images, ImageSet, Tuples
 
 __all__ = ["train"]
@@ -49,19 +49,21 @@ def train(
     *,
     watcher: Watcher | None = None,
     stop_after: int | None = None,
+    start: str | None = None,
 ) -> tuple[Row, ...]:
     """Train `model` in place, up to the last epoch or to `stop_after`. Returns the curves.
 
     In the folder `out`: `checkpoint.npz` after each epoch, from which the same call goes on;
     `curves.csv`; and `model.keras`, the epoch with the best recall@5 on `validation`. Afterwards
-    `model` holds the weights of the last epoch.
+    `model` holds the weights of the last epoch. `start` names the weights that the training
+    starts from: a checkpoint that another name is in is refused.
 
     Raises `TrainingError` for clusters that were never initialised, for sets with no query to
-    train with, and for a checkpoint of another training; `EnvironmentFailure` where another
-    run is at it.
+    train with, for a checkpoint of another training, and for one that diverges;
+    `EnvironmentFailure` where another run is at it.
     """
-    run = _Run(model, training, validation, out, recipe or Recipe(), watcher)
-    with alone(out):
+    run = _Run(model, training, validation, out, recipe or Recipe(), watcher, start)
+    with locked(out, out):
         run.resume()
         last = min(run.recipe.epochs, stop_after or run.recipe.epochs)
         while run.epoch < last:
@@ -80,14 +82,17 @@ class _Run:
         out: Path,
         recipe: Recipe,
         watcher: Watcher | None,
+        start: str | None,
     ) -> None:
         self.model, self.recipe = model, recipe
         self.history: list[Row] = []
         self._training, self._validation = training, validation
-        self._out, self._watcher = out, watcher
+        self._out, self._watcher, self._start = out, watcher, start
         places = training.database.positions, training.queries.positions
         self._miner = Miner(*places, recipe.mining, seed=recipe.seed)
         self._check()
+        self._views = [v for s in (training, validation) for v in (s.database, s.queries)]
+        self._images = [fingerprint.of_images(each.images) for each in self._views]
         _prepare(model, recipe)
         self._features: tuple[Array, Array] | None = None
 
@@ -196,8 +201,10 @@ class _Run:
     def _is_best(self) -> bool:
         """Whether the last epoch is the best so far; the net before training does not compete."""
         *before, last = self.history
-        others = [row.get(_DECIDES, 0.0) for row in before if row["epoch"] > 0]
-        return last["epoch"] > 0 and all(last.get(_DECIDES, 0.0) > other for other in others)
+        decides = next(name for name in (_DECIDES, "recall@1") if name in last)
+        return last["epoch"] > 0 and all(
+            last[decides] > row[decides] for row in before if row["epoch"] > 0
+        )
 
     def _described(self, views: ImageSet, epoch: int, what: str) -> tuple[Array, Array]:
         lists = views.database.images, views.queries.images
@@ -209,7 +216,13 @@ class _Run:
             def progress(done: int) -> None:
                 self._step(epoch, what, before + done, total)
 
-            return described(self.model, images, batch=batch, size=size, progress=progress)
+            found = described(self.model, images, batch=batch, size=size, progress=progress)
+            if not np.isfinite(found).all():
+                raise TrainingError(
+                    f"epoch {epoch}, {what}: descriptors hold NaN or infinity",
+                    advice="The training diverges: a smaller learning rate, from the beginning.",
+                )
+            return found
 
         return of(lists[0], 0), of(lists[1], len(lists[0]))
 
@@ -222,12 +235,12 @@ class _Run:
 
     def _about(self) -> dict[str, Any]:
         """What must be the same for a run to go on; more epochs may be asked for."""
-        digest = hashlib.sha256()
-        for views in (self._training, self._validation):
-            for places in (views.database.positions, views.queries.positions):
-                digest.update(np.ascontiguousarray(places, np.float64).tobytes())
-        recipe = asdict(replace(self.recipe, epochs=0))
-        return {"recipe": recipe, "positions": digest.hexdigest()}
+        about = {
+            "recipe": {**asdict(self.recipe), "epochs": None},
+            "positions": fingerprint.of_arrays(each.positions for each in self._views),
+            "images": self._images,
+        }
+        return about if self._start is None else {**about, "first model": self._start}
 
 
 def _refuse_without_clusters(model: keras.Model) -> None:

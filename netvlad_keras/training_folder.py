@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-from filelock import FileLock, Timeout
 
-from netvlad_keras.errors import EnvironmentFailure
 from netvlad_keras.recipe import Row
 from netvlad_keras.results import replacing
 
-__all__ = ["BEST", "CHECKPOINT", "CURVES", "alone", "save", "write_curves"]
+__all__ = ["BEST", "CHECKPOINT", "CURVES", "WHITE", "forget", "save", "write_curves"]
 
 BEST, CHECKPOINT, CURVES = "model.keras", "checkpoint.npz", "curves.csv"
+WHITE = "model_white.keras"
 
 
 def save(model: keras.Model, path: Path) -> None:
@@ -37,12 +35,7 @@ def write_curves(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> Non
         writer.writerows(rows)
 
 
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """One run at a time in a folder."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".lock", blocking=False):
-            yield
-    except Timeout as error:
-        raise EnvironmentFailure(f"{out}: another run is training there") from error
+def forget(out: Path) -> None:
+    """Remove what earlier runs left in the folder."""
+    for name in (CHECKPOINT, CURVES, BEST, WHITE):
+        (out / name).unlink(missing_ok=True)

@@ -38,17 +38,17 @@ class Photographs:
 
     def __init__(self, paths: Sequence[Path], resize: Resize | None = None) -> None:
         self.paths = tuple(paths)
-        self._resize = resize or Resize()
+        self.resize = resize or Resize()
 
     def part(self, indices: Iterable[int]) -> Photographs:
         """Some of them."""
-        return Photographs([self.paths[index] for index in indices], self._resize)
+        return Photographs([self.paths[index] for index in indices], self.resize)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Array:
-        wanted = self._resize
+        wanted = self.resize
         return load_image(
             self.paths[index],
             size=wanted.size,

@@ -18,34 +18,41 @@ from netvlad_keras.errors import TrainingError
 from netvlad_keras.layers import WholeL2Normalization
 from netvlad_keras.model import NetVLADModel
 
-__all__ = ["DIMENSION", "MOST", "fit", "projection"]
+__all__ = ["DIMENSION", "EPSILON", "MOST", "check", "fit", "projection"]
 
 Array = NDArray[Any]
 
 DIMENSION = 4096
 #: Descriptors that are looked at.
 MOST = 10_000
-#: Keeps components that hardly vary from growing without bound.
-_EPSILON = 1e-9
+#: Added to the variances.
+EPSILON = 1e-9
 
 
-def projection(descriptors: Array, dimension: int = DIMENSION) -> tuple[Array, Array]:
+def check(count: int, length: int, dimension: int) -> None:
+    """Raise `TrainingError` if so many descriptors of this length do not give `dimension`."""
+    if not 1 <= dimension <= min(count - 1, length):
+        raise TrainingError(
+            f"{count} descriptors of {length} numbers do not give {dimension} dimensions",
+            advice="More images, or fewer dimensions: at least one image more than dimensions.",
+        )
+
+
+def projection(
+    descriptors: Array, dimension: int = DIMENSION, *, epsilon: float = EPSILON
+) -> tuple[Array, Array]:
     """Kernel [D, dimension] and bias [dimension] of the whitening, in float64.
 
     x @ kernel + bias has the mean 0 and the covariance 1 over `descriptors` [N, D]; the first
-    components are those along which they vary most. Raises `TrainingError`.
+    components are those along which they vary most; `epsilon`, added to each variance, keeps
+    those that hardly vary from growing without bound. Raises `TrainingError`.
     """
     points = np.asarray(descriptors, np.float64)
     if points.ndim != 2 or not np.isfinite(points).all():
         raise TrainingError(f"descriptors are {points.shape}; finite [N, D] are needed")
-    if not 1 <= dimension <= min(len(points) - 1, points.shape[1]):
-        raise TrainingError(
-            f"{len(points)} descriptors of {points.shape[1]} numbers do not give {dimension} "
-            f"dimensions",
-            advice="More images, or fewer dimensions: at least one image more than dimensions.",
-        )
+    check(len(points), points.shape[1], dimension)
     pca = PCA(dimension, svd_solver="full").fit(points)
-    kernel = pca.components_.T / np.sqrt(pca.explained_variance_ + _EPSILON)
+    kernel = pca.components_.T / np.sqrt(pca.explained_variance_ + epsilon)
     return kernel, -pca.mean_ @ kernel
 
 
@@ -55,6 +62,7 @@ def fit(
     dimension: int = DIMENSION,
     *,
     most: int = MOST,
+    epsilon: float = EPSILON,
     seed: int = 43,
 ) -> keras.Model:
     """The model with whitening behind it, learnt from its own descriptors [N, D].
@@ -67,7 +75,7 @@ def fit(
     if len(descriptors) > most:
         drawn = np.random.default_rng(seed).choice(len(descriptors), most, replace=False)
         descriptors = descriptors[np.sort(drawn)]
-    kernel, bias = projection(descriptors, dimension)
+    kernel, bias = projection(descriptors, dimension, epsilon=epsilon)
     if not isinstance(model, NetVLADModel):
         return _appended(model, kernel, bias)
     spec = model.spec

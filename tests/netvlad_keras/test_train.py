@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,35 @@ def test_clusters_that_were_never_initialised(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"never initialised[\s\S]*clusters\.initialise"):
         train(_model(initialised=False), TRAINING, VALIDATION, tmp_path, RECIPE)
     assert not (tmp_path / "checkpoint.npz").exists()
+
+
+def test_clusters_of_a_model_within_the_model(tmp_path: Path) -> None:
+    images = keras.Input((None, None, 3))
+    model = keras.Model(images, _model(initialised=False)(images + 0.0))
+    with pytest.raises(TrainingError, match="never initialised"):
+        train(model, TRAINING, VALIDATION, tmp_path, replace(RECIPE, train_from=None))
+    with pytest.raises(TrainingError, match="within the model"):
+        clusters.sample(model, TRAINING.database.images)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Recipe(epochs=0, seed=-1), "no recipe can have epochs 0, seed -1"),
+        (lambda: Recipe(learning_rate=float("nan")), "learning_rate nan"),
+        (lambda: Recipe(momentum=1.0), "momentum 1.0"),
+        (lambda: Mining(positive_to=0.5), "no mining can have positive_to 0.5"),
+        (lambda: Mining(margin=float("inf"), kept=0), "margin inf, kept 0"),
+    ],
+)
+def test_numbers_that_mean_nothing(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        make()
+
+
+def test_a_training_that_diverges_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"epoch 1, .*NaN or infinity[\s\S]*diverges"):
+        train(_model(), TRAINING, VALIDATION, tmp_path, replace(RECIPE, learning_rate=1e30))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +211,19 @@ def test_the_trained_net_goes_through_convert(whole: tuple[Path, NetVLADModel, _
     assert checkpoint.preprocessing["spec"] == _model().spec.to_dict()
 
 
+class _Lazy:
+    """Images of no kind that is known."""
+
+    def __init__(self, pixels: Array) -> None:
+        self._pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, index: int) -> Array:
+        return np.asarray(self._pixels[index])
+
+
 def test_a_checkpoint_of_another_training(
     whole: tuple[Path, NetVLADModel, _Seen], tmp_path: Path
 ) -> None:
@@ -189,6 +231,14 @@ def test_a_checkpoint_of_another_training(
     for recipe, images in ((replace(RECIPE, seed=1), TRAINING), (RECIPE, _set(17, 1))):
         with pytest.raises(TrainingError, match=r"another (recipe|positions)"):
             train(_model(), images, VALIDATION, folder, recipe)
+    pixels = np.array(TRAINING.database.images)
+    pixels[17, 11, 11, 2] ^= 1
+    for found in (pixels, list(pixels), _Lazy(pixels)):
+        database = Views(found, TRAINING.database.positions)
+        with pytest.raises(TrainingError, match="another images"):
+            train(_model(), replace(TRAINING, database=database), VALIDATION, folder, RECIPE)
+    with pytest.raises(TrainingError, match="another first model"):
+        train(_model(), TRAINING, VALIDATION, folder, RECIPE, start="elsewhere")
     with pytest.raises(TrainingError, match="of another model"):
         train(_model(NAME.replace("vlad", "vladv2")), TRAINING, VALIDATION, folder, RECIPE)
     (tmp_path / "checkpoint.npz").write_bytes((folder / "checkpoint.npz").read_bytes()[:-100])
@@ -196,6 +246,25 @@ def test_a_checkpoint_of_another_training(
         train(_model(), TRAINING, VALIDATION, tmp_path, RECIPE)
     with FileLock(folder / ".lock"), pytest.raises(EnvironmentFailure, match="another run"):
         train(_model(), TRAINING, VALIDATION, folder, RECIPE)
+
+
+def test_fewer_images_than_recall_at_5_needs(tmp_path: Path) -> None:
+    """The epoch with the best recall@1 is kept, then."""
+    model, weights = _model(), []
+
+    class Keep(_Seen):
+        def ended(self, row: Mapping[str, float]) -> None:
+            super().ended(row)
+            weights.append(model.get_weights())
+
+    seen = Keep()
+    train(model, TRAINING, _set(4, 5), tmp_path, replace(RECIPE, learning_rate=0.5), watcher=seen)
+    recalls = [row["recall@1"] for row in seen.rows]
+    best = 1 + int(np.argmax(recalls[1:]))
+    assert best > 1
+    kept = keras.saving.load_model(tmp_path / "model.keras").get_weights()
+    for found, expected in zip(kept, weights[best], strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_no_active_triplet_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,6 +402,61 @@ def test_the_command_refuses(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert "no such file" in capsys.readouterr().err
     assert main(_arguments(folder, "--train-from", "conv5_1", "--clusters")) == 1
     assert "no layer 'conv5_1'" in capsys.readouterr().err
+
+
+def test_images_that_are_too_small(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _model().save(folder / "start.keras")  # its clusters are there
+    assert main(_arguments(folder, "--size", "1x1")) == 1
+    assert "at least 2×2 pixels" in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--learning-rate", "0"), "learning_rate 0"),
+        (("--margin", "nan"), "margin nan"),
+        (("--seed", "-1"), "seed -1"),
+        (("--whiten", "33"), "10 descriptors of 32 numbers do not give 33 dimensions"),
+        (("--size", "1x1"), "does not take images of 1×1 pixels"),
+    ],
+)
+def test_the_command_refuses_before_it_writes(
+    more: tuple[str, str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_arguments(folder, "--clusters", *more)) == 1
+    assert said in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+def test_a_restart_waits_for_no_other_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor does it touch what that run has written."""
+    assert main(_arguments(folder, "--clusters", "--stop-after", "1")) == 0
+    before = {path: path.read_bytes() for path in (folder / "out").iterdir()}
+    with FileLock(folder / "out" / ".lock"):
+        assert main(_arguments(folder, "--clusters", "--restart")) == 2
+    assert "another run" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (folder / "out").iterdir()} == before
+
+
+def test_other_images_or_another_first_model(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_arguments(folder, "--clusters", "--stop-after", "1")) == 0
+    assert main(_arguments(folder, "--size", "14x14")) == 1
+    assert "another images" in capsys.readouterr().err
+    model = _model(initialised=False)
+    model.set_weights([weight + 1 for weight in model.get_weights()])
+    model.save(folder / "start.keras")
+    assert main(_arguments(folder)) == 1
+    assert "another first model" in capsys.readouterr().err
+    _model(initialised=False).save(folder / "start.keras")
+    (folder / "set").rename(folder / "moved")
+    (folder / "set").mkdir()
+    arguments = [
+        word.replace(str(folder / "set"), str(folder / "moved")) for word in _arguments(folder)
+    ]
+    assert main(arguments) == 0
 
 
 def test_photographs(folder: Path) -> None:
