@@ -78,7 +78,7 @@ def convert(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The default test run; arguments go to pytest."""
-    _install(session, ".[all]", "tests")
+    _install(session, ".[all]", "tests", "pictures")
     _ground_truth(session)
     session.run("pytest", *WORKERS, f"--ignore={MUTATIONS}", *session.posargs)
 

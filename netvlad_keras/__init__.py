@@ -12,7 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netvlad_keras.errors import ImageShapeError, InputShapeError, NetError, WeightsError
+    from netvlad_keras.errors import (
+        ImageShapeError,
+        InputShapeError,
+        NetError,
+        NetVLADError,
+        WeightsError,
+    )
     from netvlad_keras.graph import MatConvNetModel
     from netvlad_keras.layers import L2Normalization, NetVLAD, WholeL2Normalization
     from netvlad_keras.loss import TripletLoss
@@ -30,6 +36,7 @@ __all__ = [
     "NetError",
     "NetSpec",
     "NetVLAD",
+    "NetVLADError",
     "NetVLADModel",
     "NetVLADSpec",
     "Recipe",
@@ -47,6 +54,7 @@ _HOMES = {
     "NetError": "errors",
     "NetSpec": "net",
     "NetVLAD": "layers",
+    "NetVLADError": "errors",
     "NetVLADModel": "model",
     "NetVLADSpec": "spec",
     "Recipe": "recipe",

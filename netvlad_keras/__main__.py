@@ -51,10 +51,10 @@ def _describe_parser(parser: argparse.ArgumentParser) -> None:
         help=".npz or .parquet; default: descriptors.npz")  # fmt: skip
     add("--engine", choices=("local", "ray"), default="local", help="ray: on a cluster, into a "
         "folder of shards FOLDER.parquet (docs/retrieval.md)")  # fmt: skip
-    add("--address", help="of a Ray cluster; default: RAY_ADDRESS, one that runs "
-        "here, or else one is started")  # fmt: skip
+    add("--address", help="of a Ray cluster: auto or HOST:PORT; default: RAY_ADDRESS, "
+        "or else one is started here")  # fmt: skip
     add("--workers", type=count, metavar="N", help="of the cluster; default: one for every four "
-        "processors")  # fmt: skip
+        "processors of a machine")  # fmt: skip
 
 
 def _search_parser(parser: argparse.ArgumentParser) -> None:

@@ -62,17 +62,20 @@ def test_layers_that_take_no_clusters() -> None:
         clusters.sample(_model("max"), np.zeros((1, 16, 16, 3)))
 
 
+@pytest.mark.parametrize(("given", "ratio"), [({}, 100), ({"ratio": 7.0}, 7)])
 @pytest.mark.parametrize("use_bias", [False, True], ids=["vlad", "vladv2"])
-def test_the_geometric_mean_of_first_over_second_is_100(use_bias: bool) -> None:
+def test_the_geometric_mean_of_first_over_second_is_100(
+    use_bias: bool, given: dict[str, float], ratio: float
+) -> None:
     points = _descriptors()
     layer = _layer(use_bias)
-    clusters.initialise(layer, points)
+    clusters.initialise(layer, points, **given)  # type: ignore[arg-type]
     logits = points @ _numbers(layer.assignment)
     if use_bias:
         logits = logits + _numbers(layer.bias)
     best = np.sort(logits, axis=1)
     ratios = best[:, -1] - best[:, -2]
-    assert np.exp(ratios.mean()) == pytest.approx(100, rel=1e-5)
+    assert np.exp(ratios.mean()) == pytest.approx(ratio, rel=1e-5)
 
 
 @pytest.mark.parametrize("use_bias", [False, True], ids=["vlad", "vladv2"])

@@ -51,12 +51,13 @@ def test_it_is_scikit_learns(count: int, dimension: int) -> None:
     _same_up_to_sign(points @ kernel + bias, pca.fit_transform(points), 1e-9)
 
 
-def test_it_is_the_originals_formula() -> None:
+@pytest.mark.parametrize(("given", "epsilon"), [({}, 1e-9), ({"epsilon": 2.0}, 2.0)])
+def test_it_is_the_originals_formula(given: dict[str, float], epsilon: float) -> None:
     """U · diag(1/sqrt(λ + 1e-9)) of the covariance's eigenvectors; the bias is -Uᵀμ."""
     points = _points()
-    kernel, bias = whitening.projection(points, 4)
+    kernel, bias = whitening.projection(points, 4, **given)
     variances, vectors = np.linalg.eigh(np.cov(points.T))
-    expected = (vectors / np.sqrt(variances + 1e-9))[:, ::-1][:, :4]
+    expected = (vectors / np.sqrt(variances + epsilon))[:, ::-1][:, :4]
     _same_up_to_sign(kernel, expected, 1e-12)
     np.testing.assert_allclose(bias, -kernel.T @ points.mean(axis=0), atol=1e-12)
 
