@@ -188,9 +188,8 @@ def main() -> None:
             sets["train"],
             sets["val"],
             options.out,
-            recipe,
+            replace(recipe, epochs=options.stop_after or recipe.epochs),
             watcher=watcher,
-            stop_after=options.stop_after,
         )
     digest = hashlib.sha256(b"".join(np.asarray(w).tobytes() for w in model.get_weights()))
     print(f"weights after epoch {rows[-1]['epoch']:.0f}: sha256 {digest.hexdigest()}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +68,8 @@ def _trained(
         local = clusters.sample(model, training.database.images, seed=recipe.seed)
         watcher.say(f"clusters of {len(local)} local descriptors")
         clusters.initialise(model, local, seed=recipe.seed)
-    return train(
-        model,
-        training,
-        validation,
-        options.out,
-        recipe,
-        watcher=watcher,
-        stop_after=options.stop_after,
-        start=start,
-    )
+    recipe = replace(recipe, epochs=min(recipe.epochs, options.stop_after or recipe.epochs))
+    return train(model, training, validation, options.out, recipe, watcher=watcher, start=start)
 
 
 def _images(options: argparse.Namespace, path: Path, split: str) -> ImageSet:

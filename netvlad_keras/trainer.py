@@ -48,15 +48,14 @@ def train(
     recipe: Recipe | None = None,
     *,
     watcher: Watcher | None = None,
-    stop_after: int | None = None,
     start: str | None = None,
 ) -> tuple[Row, ...]:
-    """Train `model` in place, up to the last epoch or to `stop_after`. Returns the curves.
+    """Train `model` in place, up to the last epoch of `recipe`. Returns the curves.
 
-    In the folder `out`: `checkpoint.npz` after each epoch, from which the same call goes on;
-    `curves.csv`; and `model.keras`, the epoch with the best recall@5 on `validation`. Afterwards
-    `model` holds the weights of the last epoch. `start` names the weights that the training
-    starts from: a checkpoint that another name is in is refused.
+    In the folder `out`: `checkpoint.npz` after each epoch, from which the same call goes on, or
+    one with more epochs; `curves.csv`; and `model.keras`, the epoch with the best recall@5 on
+    `validation`. Afterwards `model` holds the weights of the last epoch. `start` names the weights
+    that the training starts from: a checkpoint of another name is refused.
 
     Raises `TrainingError` for clusters that were never initialised, for sets with no query to
     train with, for a checkpoint of another training, and for one that diverges;
@@ -65,8 +64,7 @@ def train(
     run = _Run(model, training, validation, out, recipe or Recipe(), watcher, start)
     with locked(out, out):
         run.resume()
-        last = min(run.recipe.epochs, stop_after or run.recipe.epochs)
-        while run.epoch < last:
+        while run.epoch < run.recipe.epochs:
             run.train_epoch()
     return tuple(run.history)
 

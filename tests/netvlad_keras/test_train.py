@@ -164,7 +164,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     whole: tuple[Path, NetVLADModel, _Seen], tmp_path: Path
 ) -> None:
     folder, model, _ = whole
-    rows = train(_model(), TRAINING, VALIDATION, tmp_path, RECIPE, stop_after=1)
+    rows = train(_model(), TRAINING, VALIDATION, tmp_path, replace(RECIPE, epochs=1))
     assert [row["epoch"] for row in rows] == [0, 1]
     (tmp_path / ".checkpoint.npz.part").write_bytes(b"half of it")  # a kill left this
     other = _model(initialised=False)  # the checkpoint brings the clusters
