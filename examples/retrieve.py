@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from netvlad_keras import load_image
+from netvlad_keras import NetVLADError, load_image
 from netvlad_keras.engines import open_model
 from netvlad_keras.picture import Found, draw
 
@@ -37,4 +37,7 @@ def main(model: str, query: str, *database: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 4:
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except NetVLADError as error:
+        sys.exit(str(error))

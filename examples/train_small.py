@@ -188,7 +188,7 @@ def main() -> None:
             sets["train"],
             sets["val"],
             options.out,
-            replace(recipe, epochs=options.stop_after or recipe.epochs),
+            replace(recipe, epochs=min(recipe.epochs, options.stop_after or recipe.epochs)),
             watcher=watcher,
         )
     digest = hashlib.sha256(b"".join(np.asarray(w).tobytes() for w in model.get_weights()))

@@ -49,6 +49,7 @@ def _describe_parser(parser: argparse.ArgumentParser) -> None:
     _model_arguments(parser, required=True)
     add("--output", type=Path, default=Path("descriptors.npz"), metavar="FILE",
         help=".npz or .parquet; default: descriptors.npz")  # fmt: skip
+    _resuming_arguments(parser)
     add("--engine", choices=("local", "ray"), default="local", help="ray: on a cluster, into a "
         "folder of shards FOLDER.parquet (docs/retrieval.md)")  # fmt: skip
     add("--address", help="of a Ray cluster: auto or HOST:PORT; default: RAY_ADDRESS, "
@@ -68,6 +69,7 @@ def _search_parser(parser: argparse.ArgumentParser) -> None:
     add("--picture", type=Path, default=Path("matches.png"), metavar="FILE", help="queries and "
         "matches side by side, .png, .jpg or .webp; default: matches.png")  # fmt: skip
     add("--no-picture", dest="picture", action="store_const", const=None)
+    parser.set_defaults(shard=256, restart=False)  # nothing of a search is kept
 
 
 def _evaluate_parser(parser: argparse.ArgumentParser) -> None:
@@ -75,12 +77,20 @@ def _evaluate_parser(parser: argparse.ArgumentParser) -> None:
     add("dataset", type=Path, metavar="DATASET", help="a folder, a .csv or a dbStruct .mat: see "
         "docs/retrieval.md")  # fmt: skip
     _model_arguments(parser, required=True)
+    _resuming_arguments(parser)
     add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help="where recall.json, "
         "recall.png and the descriptors go; default: evaluation")  # fmt: skip
     add("--split", default="test", help="the folder below images/; default: test")
     add("--images", type=Path, metavar="DIR", help="what the names in a .csv or .mat start from")
     add("--query-images", type=Path, metavar="DIR", help="the same of the queries")
     add("--radius", type=float, metavar="METRES", help="of a place; default: the .mat's, else 25")
+
+
+def _resuming_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--shard", type=count, default=256, metavar="N", help="images that a kill can cost, "
+        "at most; default: 256")  # fmt: skip
+    add("--restart", action="store_true", help="forget what earlier runs left")
 
 
 def _model_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -96,9 +106,6 @@ def _model_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None
         "processor with .onnx, else 4 of one size")  # fmt: skip
     add("--jobs", type=count, metavar="N", help="threads that decode; default: one a processor, "
         "8 at most")  # fmt: skip
-    add("--shard", type=count, default=256, metavar="N", help="images that a kill can cost, "
-        "at most; default: 256")  # fmt: skip
-    add("--restart", action="store_true", help="forget what earlier runs left")
     add("--strict", action="store_true", help="exit 1 if an image was left out")
     add("--json", action="store_true", help="print the result as JSON")
 

@@ -70,35 +70,43 @@ def _check(output: Path) -> None:
     """Raise `DescriptorsError` unless it is new, or a folder that an earlier run wrote."""
     if output.suffix.lower() != ".parquet":
         raise DescriptorsError(output, "a cluster writes a folder of shards, FOLDER.parquet")
-    if output.is_file() or (
-        output.is_dir() and any(output.iterdir()) and not (output / resuming.MANIFEST).exists()
-    ):
+    held = {path.name for path in output.iterdir()} if output.is_dir() else {resuming.LOCK}
+    if output.is_file() or not (resuming.MANIFEST in held or held <= {resuming.LOCK}):
         raise DescriptorsError(output, "is there already, and is no folder of shards")
     results.check_suffix(output)
 
 
 @contextmanager
 def _begun(output: Path, about: Mapping[str, Any], *, restart: bool) -> Iterator[list[str]]:
-    """The names of the finished shards, none at first; a folder that ends without one goes."""
+    """The names of the finished shards; a folder that ends without one goes.
+
+    With `restart` there are none, but it is the first new one that replaces the manifest.
+    """
     with resuming.locked(output, output):
-        if restart or not (output / resuming.MANIFEST).exists():
+        if not (output / resuming.MANIFEST).exists():
             resuming.record(output, about, [])
-        found = resuming.recorded(output, about)
+        found = [] if restart else resuming.recorded(output, about)
         try:
             yield found
         finally:
-            if not resuming.recorded(output, about):
-                _tidy(output, [])
-                (output / resuming.MANIFEST).unlink()
+            with suppress(DescriptorsError):  # of another making: it has some
+                if not resuming.recorded(output, about):
+                    _tidy(output, [])
+                    (output / resuming.MANIFEST).unlink()
 
 
 def _still_asked_for(
     output: Path, shards: Sequence[str], names: Sequence[str]
 ) -> tuple[list[str], set[str]]:
-    """The shards that hold nothing but images of `names`, and what they hold."""
+    """The shards that hold nothing but images of `names` as they are, and what they hold."""
     asked = set(names)
     held = {shard: set(resuming.images(output / shard)) for shard in shards}
-    kept = [shard for shard in shards if held[shard] <= asked]
+    kept = [
+        shard
+        for shard in shards
+        if held[shard] <= asked
+        and not any(resuming.changed_since(output / shard, Path(name)) for name in held[shard])
+    ]
     return kept, set().union(*(held[shard] for shard in kept))
 
 
@@ -109,7 +117,9 @@ def _tell(progress: Progress, described: Sequence[str], faults: Mapping[str, str
 
 def _tidy(output: Path, shards: Sequence[str]) -> None:
     """Remove what the manifest does not name: left by a run that was killed, or forgotten."""
-    written = {*output.glob("*.parquet"), *output.glob(".*.parquet.part")}
-    for stray in written - {output / name for name in shards}:
+    kept = {output / name for name in shards}
+    for stray in [path for path in output.iterdir() if workers.SHARD.fullmatch(path.name)]:
+        if stray in kept:
+            continue
         with suppress(OSError):  # it does no harm
             stray.unlink()

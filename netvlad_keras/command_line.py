@@ -37,12 +37,13 @@ def run(
             stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         result = work()
-    except (NetVLADError, OSError) as error:
-        code = COULD_NOT if isinstance(error, EnvironmentFailure | OSError) else REFUSED
+    except (NetVLADError, OSError, MemoryError) as error:
+        refused = isinstance(error, NetVLADError) and not isinstance(error, EnvironmentFailure)
+        code, said = (REFUSED if refused else COULD_NOT), str(error) or "not enough memory"
         if as_json:
-            print(json.dumps({"error": type(error).__name__, "message": str(error), "exit": code}))
+            print(json.dumps({"error": type(error).__name__, "message": said, "exit": code}))
         else:
-            print(f"{program}: {error}", file=sys.stderr)
+            print(f"{program}: {said}", file=sys.stderr)
         return code
     except KeyboardInterrupt:
         print(f"{program}: interrupted{f'; {_GOES_ON}' if resumes else ''}", file=sys.stderr)

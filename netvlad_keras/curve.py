@@ -42,7 +42,7 @@ def draw(recall: Recall, path: Path, title: str = "") -> None:
         label = f"{100 * value:.1f}"
         pen.text((x, y + 12 if below else y - 12), label, _BLUE, small, "ma" if below else "md")
         pen.text((x, bottom + 10), str(n), _INK, small, anchor="ma")
-    with replacing(path) as draft:
+    with replacing(path, shared=True) as draft:
         picture.save(draft, "PNG")
 
 

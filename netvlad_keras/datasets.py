@@ -28,6 +28,8 @@ __all__ = ["RADIUS", "Dataset", "Places", "read"]
 RADIUS = 25.0
 
 _POSITION = re.compile(r"@(-?\d+(?:\.\d+)?)@(-?\d+(?:\.\d+)?)@")
+#: Metres round the Earth.
+_EARTH = 4.1e7
 _SETS = ("database", "queries")
 _LAYOUTS = """a dataset is a folder with database/ and queries/ of images called
   @easting@northing@….jpg (also below images/{split}/ or {split}/), or with database.csv and
@@ -67,7 +69,7 @@ def read(
 
     Raises `DatasetError`.
     """
-    if radius is not None and not 0 < radius < math.inf:
+    if radius is not None and not 0 < radius < _EARTH:
         raise DatasetError(path, f"a radius of {radius} metres holds no place")
     roots = images or path.parent, query_images or images or path.parent
     try:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 from netvlad_keras import results
 from netvlad_keras.errors import RetrievalError
@@ -48,13 +49,35 @@ def _below(place: Path) -> set[Path]:
     if place.suffix.lower() == ".parquet" and place.exists():
         return {Path(name) for name in results.names(place)}
     if place.is_dir():
-        inside = {p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()}
+        inside = set(_images_in(place))
         if not inside:
             raise RetrievalError(f"{place}: no images ({', '.join(SUFFIXES)})")
         return inside
     if not place.exists():
         raise RetrievalError(f"{place}: there is no such file or folder")
     return {place}
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    """Also those behind links to folders; a folder that has two ways to it is gone through once.
+
+    A link to nothing counts as an image: that it cannot be read is said when it is.
+    """
+    seen: set[str] = set()
+    for root, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for path in (Path(root, name) for name in files):
+            if path.suffix.lower() in SUFFIXES and (path.is_file() or not path.exists()):
+                yield path
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise RetrievalError(f"{error.filename}: {error.strerror}") from error
 
 
 def decoded(

@@ -11,7 +11,7 @@ import numpy as np
 
 from netvlad_keras import results, shards
 from netvlad_keras.describer import Model, Vector, described
-from netvlad_keras.errors import RetrievalError
+from netvlad_keras.errors import DescriptorsError, RetrievalError
 
 __all__ = [
     *("Described", "Model", "Progress"),
@@ -62,11 +62,13 @@ def describe(
     image that could not be read is tried again. Where the engine takes images alone, the file's
     bytes do not depend on how often it was killed. What cannot be described is left out and named.
 
-    Raises `RetrievalError` where no image could be described, `DescriptorsError` where the
-    parts beside `output` were made with something else, `EnvironmentFailure` where it cannot
-    be written.
+    Raises `RetrievalError` where no image could be described, `DescriptorsError` where
+    `output` is a folder or the parts beside it were made with something else,
+    `EnvironmentFailure` where it cannot be written.
     """
     output = results.check_suffix(output)
+    if output.is_dir():
+        raise DescriptorsError(output, "is a folder", advice="Write to another name.")
     names = {path.as_posix(): path for path in paths}
     asked = sorted(names)
     with shards.opened(output, model.about, restart=restart) as parts:

@@ -16,8 +16,8 @@ __all__ = ["described", "left_out", "model", "run"]
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Describe as the parsed command line says. Returns what `--json` prints."""
-    _check_engine(options)
     output = results.check_suffix(options.output)
+    _check(options)
     paths = listed(options.images)
     if options.engine == "ray":
         made = _on_a_cluster(options, paths, output)
@@ -33,7 +33,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _check_engine(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace) -> None:
+    """Raise `RetrievalError` for what does not go together."""
+    if options.output in options.images:
+        raise RetrievalError(f"{options.output}: is given as images, and would be replaced")
     if options.engine != "ray" and (options.address or options.workers):
         raise RetrievalError("--address and --workers are for --engine ray, which is not asked for")
 

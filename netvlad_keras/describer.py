@@ -176,13 +176,17 @@ def _check_crop(dimension: int, engine: Engine) -> None:
 
 
 def _sha256(path: Path) -> str:
-    """Of a file, or of all files of a folder with their names."""
+    """Of a file, or of several: those of a folder, an ONNX file and its data; with their names."""
+    beside = path.with_name(f"{path.name}.data")
+    files = [path, beside] if beside.is_file() else [path]
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+    root = path if path.is_dir() else path.parent
     total = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     for file in files:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if path.is_file():
+        if files == [path]:
             return digest
-        total.update(f"{file.relative_to(path).as_posix()} {digest}\n".encode())
+        total.update(f"{file.relative_to(root).as_posix()} {digest}\n".encode())
     return total.hexdigest()

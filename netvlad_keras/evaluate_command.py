@@ -12,6 +12,7 @@ from netvlad_keras import curve, datasets, describe_command, describer, recall, 
 from netvlad_keras.describe_command import left_out
 from netvlad_keras.index import search as nearest
 from netvlad_keras.results import Descriptors, replacing
+from netvlad_keras.resuming import changed_since
 
 __all__ = ["run"]
 
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     faults = {path: why for each in described for path, why in each.faults.items()}
     result = {**found.to_dict(), "radius": dataset.radius, "model": dict(model.about)}
     result |= {"faults": faults}
-    with replacing(options.out / "recall.json") as draft:
+    with replacing(options.out / "recall.json", shared=True) as draft:
         draft.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     curve.draw(found, options.out / "recall.png", f"{options.dataset.name}, {options.model.name}")
     if not options.json:
@@ -64,21 +65,11 @@ def _kept(
         return None
     if {*kept.paths, *kept.faults} != {path.as_posix() for path in places.paths}:
         return None
-    if any(_changed_since(file, path) for path in places.paths):
+    if any(changed_since(file, path) for path in places.paths):
         return None
     if not options.json:
         print(f"{file}: kept from an earlier run (--restart describes again)", file=sys.stderr)
     return kept
-
-
-def _changed_since(file: Path, image: Path) -> bool:
-    """Whether an image was written, or put there, after the file of its descriptor."""
-    try:
-        found = image.stat()
-    except OSError:
-        return False
-    # the second is when it got its name: a copy may bring its original's time
-    return max(found.st_mtime_ns, found.st_ctime_ns) > file.stat().st_mtime_ns
 
 
 def _anew(

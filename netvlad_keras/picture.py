@@ -53,7 +53,7 @@ def draw(found: Sequence[Found], path: Path) -> None:
         for x, (match, distance) in enumerate(row.matches, start=1):
             label = f"{x}.  L2 {distance:.3f}"
             _cell(sheet, (2 * _GAP + x * width - _GAP // 2, top), match, label)
-    with replacing(path) as draft:
+    with replacing(path, shared=True) as draft:
         sheet.save(draft, _FORMATS[path.suffix.lower()])
 
 
@@ -70,7 +70,7 @@ def _cell(sheet: Image.Image, corner: tuple[int, int], path: Path, label: str) -
         pen.text((x + _CELL[0] // 2, y + _CELL[1] // 2), "not there any more", _GREY, anchor="mm")
     bold, small = ImageFont.load_default(18), ImageFont.load_default(14)
     pen.text((x, y + _CELL[1] + 4), label, _INK, bold)
-    name = path.name
+    name = "".join(each if each.isprintable() else "�" for each in path.name)
     while len(name) > 4 and pen.textlength(name, small) > _CELL[0]:
         name = f"…{name[2:]}"
     pen.text((x, y + _CELL[1] + 26), name, _GREY, small)

@@ -103,7 +103,10 @@ def load_image(
     if size is None or size == (height, width):
         return pixels
     target = (size[1], size[0])
-    return np.array(Image.fromarray(pixels).resize(target, Image.Resampling.BILINEAR))
+    try:
+        return np.array(Image.fromarray(pixels).resize(target, Image.Resampling.BILINEAR))
+    except (OverflowError, ValueError) as error:  # Pillow counts pixels in 32 bits
+        raise ImageError(_name(source), f"cannot be resized to {size[0]}×{size[1]}") from error
 
 
 def load_images(

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from netvlad_keras import results
 from netvlad_keras.errors import DescriptorsError, EnvironmentFailure
 
-__all__ = ["LOCK", "MANIFEST", "images", "locked", "record", "recorded"]
+__all__ = ["LOCK", "MANIFEST", "changed_since", "damaged", "images", "locked", "record", "recorded"]
 
 #: Programs that read a folder of `.parquet` files pass over names that begin with `_` or `.`.
 MANIFEST = "_manifest.json"
@@ -32,6 +32,7 @@ def locked(folder: Path, output: Path) -> Iterator[None]:
     The run that has it may ask again. A folder in which nothing is left is removed.
     """
     lock = FileLock(folder / LOCK, is_singleton=True)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
@@ -42,11 +43,12 @@ def locked(folder: Path, output: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
         with suppress(OSError):
-            if not lock.is_locked and {path.name for path in folder.iterdir()} <= {LOCK}:
-                (folder / LOCK).unlink(missing_ok=True)
-                folder.rmdir()
+            if lock.lock_counter == 1 and {path.name for path in folder.iterdir()} <= {LOCK}:
+                (folder / LOCK).unlink()  # while it is ours: nobody else has this file
+                for each in made or [folder]:
+                    each.rmdir()
+        lock.release()
 
 
 def recorded(folder: Path, about: Mapping[str, Any]) -> list[str]:
@@ -59,9 +61,8 @@ def recorded(folder: Path, about: Mapping[str, Any]) -> list[str]:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         before, names = dict(manifest["about"]), [str(name) for name in manifest["shards"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"is damaged: {error}"
-        raise DescriptorsError(folder / MANIFEST, reason, advice=_ADVICE) from error
-    if before != dict(about):
+        raise damaged(folder / MANIFEST, error) from error
+    if names and before != dict(about):
         other = [key for key in about if before.get(key) != about[key]]
         reason = f"holds parts made with another {', '.join(other)}"
         raise DescriptorsError(folder, reason, advice=_ADVICE)
@@ -73,7 +74,22 @@ def images(part: Path) -> list[str]:
     try:
         return results.names(part)
     except DescriptorsError as error:
-        raise DescriptorsError(part, f"is damaged: {error.reason}", advice=_ADVICE) from error
+        raise damaged(part, error.reason) from error
+
+
+def damaged(part: Path, reason: object) -> DescriptorsError:
+    """The error for a part that cannot be gone on from."""
+    return DescriptorsError(part, f"is damaged: {reason}", advice=_ADVICE)
+
+
+def changed_since(file: Path, image: Path) -> bool:
+    """Whether an image was written, or put there, after a file that its descriptor is in."""
+    try:
+        found = image.stat()
+    except (OSError, ValueError):  # gone, or no name that a file can have
+        return False
+    # the second is when it got its name: a copy may bring its original's time
+    return max(found.st_mtime_ns, found.st_ctime_ns) > file.stat().st_mtime_ns
 
 
 def record(

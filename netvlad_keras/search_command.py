@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,11 +34,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     _check_alike(options.database, database, queries)
     found = _ranked(database, queries, options.top)
     faults = {path: why for each in (database, queries) for path, why in each.faults.items()}
+    if not options.json:
+        _print(found)
     if options.picture:
         rows = [picture.Found(row.query, row.matches[:_COLUMNS]) for row in found[:_ROWS]]
         picture.draw(rows, options.picture)
     if not options.json:
-        _print(found)
         drawn = f"; {options.picture}" if options.picture else ""
         print(f"{len(found)} queries, {len(database.paths)} images{left_out(faults)}{drawn}")
     matches = [
@@ -98,15 +100,18 @@ def _check_alike(file: Path, database: Descriptors, queries: Descriptors) -> Non
 
 
 def _ranked(database: Descriptors, queries: Descriptors, top: int) -> list[picture.Found]:
-    """An image is not found by itself."""
-    ranking = nearest(database.vectors, queries.vectors, top + 1)
-    same = {Path(path).resolve(): at for at, path in enumerate(database.paths)}
+    """An image is not found by itself, under whatever name."""
+    same: dict[str, set[int]] = {}
+    for at, path in enumerate(database.paths):
+        same.setdefault(os.path.realpath(path), set()).add(at)
+    most = max(map(len, same.values()))
+    ranking = nearest(database.vectors, queries.vectors, top + most)
     found = []
     for query, indices, squared in zip(
         queries.paths, ranking.indices, ranking.distances, strict=True
     ):
-        own = same.get(Path(query).resolve(), -1)
-        pairs = [(i, d) for i, d in zip(indices, squared, strict=True) if i != own][:top]
+        own = same.get(os.path.realpath(query), set())
+        pairs = [(i, d) for i, d in zip(indices, squared, strict=True) if i not in own][:top]
         matches = [(Path(database.paths[i]), float(np.sqrt(d))) for i, d in pairs]
         found.append(picture.Found(Path(query), matches))
     return found

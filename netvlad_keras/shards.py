@@ -5,6 +5,7 @@ A shard is written whole before the manifest (`resuming`) names it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 
 from netvlad_keras import results, resuming
 from netvlad_keras.results import npz
-from netvlad_keras.resuming import LOCK, MANIFEST
+from netvlad_keras.resuming import MANIFEST
 
 __all__ = ["Merged", "Shards", "opened"]
 
 #: Bytes of a block of the result.
 _BLOCK = 8 << 20
+#: Names of parts, and of drafts that a kill left.
+_OURS = re.compile(r"\d{6}\.npz|\.(\d{6}\.npz|_manifest\.json)\.part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,12 @@ class Shards:
         self._names = list(names)
         self._places: dict[str, tuple[int, int]] = {}
         for shard, name in enumerate(self._names):
-            held = resuming.images(folder / name)
-            self._places |= {path: (shard, row) for row, path in enumerate(held)}
+            part = folder / name
+            self._places |= {
+                path: (shard, row)
+                for row, path in enumerate(_whole(part))
+                if not resuming.changed_since(part, Path(path))
+            }
 
     @property
     def done(self) -> frozenset[str]:
@@ -78,9 +85,21 @@ class Shards:
 
     def remove(self) -> None:
         """The result is complete: the parts are not needed any more."""
+        (self._folder / MANIFEST).unlink()  # first: without it there are no parts to miss
         for path in list(self._folder.iterdir()):
-            if path.name != LOCK:
+            if _OURS.fullmatch(path.name):
                 path.unlink()
+
+
+def _whole(part: Path) -> list[str]:
+    """Paths in a part, whose every byte is looked at. Raises `DescriptorsError`."""
+    try:
+        paths, vectors, _ = npz.read(part)
+        if len(npz.mapped(part)) != len(paths) or not np.isfinite(vectors).all():
+            raise ValueError(f"{len(paths)} paths and {vectors.shape} numbers do not match")
+    except Exception as error:  # zipfile and numpy have a dozen for broken files
+        raise resuming.damaged(part, error) from error
+    return paths
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import socket
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,10 @@ from netvlad_keras import describer, results
 from netvlad_keras.decoding import Resize
 from netvlad_keras.errors import EnvironmentFailure, NetVLADError
 
-__all__ = ["Cluster", "Settings", "written"]
+__all__ = ["SHARD", "Cluster", "Settings", "divided", "written"]
+
+#: Names of shards, and of drafts that a kill left.
+SHARD = re.compile(r"[0-9a-f]{16}\.parquet|\.[0-9a-f]{16}\.parquet(\.[0-9a-f]{8})?\.part")
 
 #: Shards that a worker makes at least, so that none waits long for the last one.
 _TURNS = 4
@@ -89,6 +93,8 @@ class _Describer:
             told = self._described(json.loads(row["images"]))
         except NetVLADError as error:
             told = {"refused": str(error)}
+        except Exception as error:  # it would travel as Ray's, in which the reason is hard to find
+            told = {"refused": f"a worker failed: {type(error).__name__}: {error}"}
         return {"told": json.dumps(told)}
 
     @cached_property
@@ -104,10 +110,10 @@ class _Describer:
                 vectors[given[path]] = vector
             else:
                 faults[given[path]] = vector
-        shard = _shard_name(names) if vectors else ""
+        shard = _shard_name(names, self._model.about) if vectors else ""
         if vectors:
             rows = results.Few(tuple(vectors), list(vectors.values()))
-            results.write(self._output / shard, rows, {})
+            results.write(self._output / shard, rows, {}, shared=True)
         return {"shard": shard, "images": list(vectors), "faults": faults}
 
 
@@ -134,8 +140,7 @@ def written(
         try:
             yield from _streamed(settings, cluster, left, output, shard)
         except ray.exceptions.RayError as error:
-            last = str(error).strip().splitlines()[-1:]  # its cause; above it stands the way there
-            said = last[0] if last else type(error).__name__
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise EnvironmentFailure(f"the cluster could not do it: {said}") from error
 
 
@@ -168,7 +173,7 @@ def _check_answers(address: str) -> None:
     """Raise `OSError` soon where nobody listens: Ray itself would wait for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=_ANSWER).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
 
 
 def _streamed(
@@ -178,7 +183,7 @@ def _streamed(
 
     ray.data.DataContext.get_current().enable_progress_bars = False
     machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    workers, threads = _divided([count for count in machines if count], cluster.workers)
+    workers, threads = divided([count for count in machines if count], cluster.workers)
     size = max(1, min(shard, math.ceil(len(left) / (_TURNS * workers))))
     parts = [left[at : at + size] for at in range(0, len(left), size)]
     rows = [{"images": json.dumps(part)} for part in parts]
@@ -201,7 +206,7 @@ def _streamed(
         yield facts
 
 
-def _divided(machines: Sequence[int], workers: int | None) -> tuple[int, int]:
+def divided(machines: Sequence[int], workers: int | None) -> tuple[int, int]:
     """How many workers, and processors of each, so that all find room at the same time.
 
     `machines` are the processors of each. No worker is given more than a machine has, and no more
@@ -218,5 +223,7 @@ def _divided(machines: Sequence[int], workers: int | None) -> tuple[int, int]:
     return (wanted if workers else sum(count // threads for count in machines)), threads
 
 
-def _shard_name(paths: Sequence[str]) -> str:
-    return f"{hashlib.sha256(chr(0).join(paths).encode()).hexdigest()[:16]}.parquet"
+def _shard_name(paths: Sequence[str], about: Mapping[str, Any]) -> str:
+    """By what is in it: a shard of another making has another name."""
+    content = json.dumps([list(paths), dict(about)], sort_keys=True)
+    return f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.parquet"

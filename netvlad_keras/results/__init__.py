@@ -14,6 +14,7 @@ from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +106,10 @@ def read(path: str | PathLike[str]) -> Descriptors:
         paths, vectors, about = _reader(path).read(path)
     if vectors.ndim != 2 or len(vectors) != len(paths) or len(set(paths)) != len(paths):
         raise DescriptorsError(path, f"{len(paths)} paths and {vectors.shape} numbers do not match")
+    if not isinstance(about, dict) or not isinstance(about.get("faults", {}), dict):
+        raise DescriptorsError(path, "what it says of itself is not in this project's form")
+    if odd := [each for each in paths if "\0" in each]:
+        raise DescriptorsError(path, f"{odd[0]!r} is no name of a file")
     if not paths:
         raise DescriptorsError(path, "holds no descriptors")
     if not np.isfinite(vectors).all():
@@ -133,17 +138,24 @@ def unfit(path: Path, paths: Iterable[str]) -> dict[str, str]:
     return {name: reason for name in paths if any("\ud800" <= c <= "\udfff" for c in name)}
 
 
-def write(path: str | PathLike[str], rows: Rows, about: Mapping[str, Any]) -> None:
+def write(
+    path: str | PathLike[str], rows: Rows, about: Mapping[str, Any], *, shared: bool = False
+) -> None:
     """Write a file of descriptors, a block at a time, complete or not at all."""
     path = check_suffix(path)
-    with replacing(path) as draft:
+    with replacing(path, shared=shared) as draft:
         _module(path).write(draft, rows, about)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write at, which takes the place of `path` once all of it is on the disk."""
-    draft = path.with_name(f".{path.name}.part")  # one name: the next run replaces what is left
+def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """A name to write at, which takes the place of `path` once all of it is on the disk.
+
+    It is the same at each run, which replaces what one that was killed left; unless `path` is
+    `shared` by runs that do not wait for each other.
+    """
+    own = f".{uuid4().hex[:8]}" if shared else ""
+    draft = path.with_name(f".{path.name}{own}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft

@@ -17,11 +17,12 @@ from netvlad_keras.results import Rows
 __all__ = ["names", "read", "write"]
 
 _ABOUT = b"netvlad_keras"
+_CHECKED = {"page_checksum_verification": True}
 
 
 def read(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, Any]]:
     """Paths, float32 [N, D] and what the file says of them."""
-    table = pyarrow.parquet.read_table(path, columns=["path", "descriptor"])
+    table = pyarrow.parquet.read_table(path, columns=["path", "descriptor"], **_CHECKED)
     about = json.loads((table.schema.metadata or {}).get(_ABOUT, b"{}"))
     flat = table["descriptor"].combine_chunks()
     values = np.asarray(flat.flatten().to_numpy(), np.float32)
@@ -30,7 +31,7 @@ def read(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, Any]]:
 
 def names(path: Path) -> list[str]:
     """The paths alone."""
-    return _texts(pyarrow.parquet.read_table(path, columns=["path"]))
+    return _texts(pyarrow.parquet.read_table(path, columns=["path"], **_CHECKED))
 
 
 def _texts(table: pyarrow.Table) -> list[str]:
@@ -46,7 +47,7 @@ def write(path: Path, rows: Rows, about: Mapping[str, Any]) -> None:
     fields = [("path", pyarrow.string()), ("descriptor", kind)]
     schema = pyarrow.schema(fields, {_ABOUT: json.dumps(about, sort_keys=True)})
     # Descriptors are noise to a compressor, and no dictionary is smaller than they are.
-    options = {"compression": "none", "use_dictionary": ["path"]}
+    options = {"compression": "none", "use_dictionary": ["path"], "write_page_checksum": True}
     with pyarrow.parquet.ParquetWriter(path, schema, **options) as writer:
         for paths, block in rows.blocks():
             values = pyarrow.array(np.ascontiguousarray(block, np.float32).ravel())

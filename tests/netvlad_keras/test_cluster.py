@@ -22,6 +22,7 @@ from netvlad_keras.decoding import listed
 from netvlad_keras.describe import describe as describe_here
 from netvlad_keras.describer import opened
 from netvlad_keras.errors import DescriptorsError, EnvironmentFailure, RetrievalError
+from netvlad_keras.workers import divided
 
 ray = pytest.importorskip("ray")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -133,14 +134,16 @@ def test_a_stopped_run_goes_on(make_onnx: MakeOnnx, photographs: Path, tmp_path:
         describe(Settings(net), TWO, paths, output, Seen(stop), shard=5)
     with pytest.raises(DescriptorsError, match=r"is not finished[\s\S]* goes on"):
         results.read(output)
-    (output / "killed.parquet").write_bytes(b"written, and killed before the manifest")
-    (output / ".killed.parquet.part").write_bytes(b"killed while it was written")
+    left = [output / f"{'0' * 16}.parquet", output / f".{'0' * 16}.parquet.{'0' * 8}.part"]
+    for path in left:
+        path.write_bytes(b"written before the manifest was, or killed while it was written")
+    (output / "mine.parquet").write_bytes(b"somebody's")
     seen = Seen()
     made = describe(Settings(net), TWO, paths, output, seen, shard=5)
     assert made.before == 5
     assert made.new == 35
-    assert not (output / "killed.parquet").exists()
-    assert not (output / ".killed.parquet.part").exists()
+    assert not any(path.exists() for path in left)
+    (output / "mine.parquet").unlink()  # it was left alone
     assert_same(output, net, photographs, tmp_path / "whole.npz")
     again = describe(Settings(net), TWO, paths, output, shard=5)
     assert (again.new, again.before) == (0, 40)
@@ -181,6 +184,86 @@ def test_a_damaged_shard_is_said(
     with pytest.raises(DescriptorsError, match=r"is damaged[\s\S]*--restart begins anew"):
         describe(settings, TWO, paths, output)
     assert describe(settings, TWO, paths, output, restart=True).new == 6
+
+
+def test_a_restart_that_comes_to_nothing_leaves_what_was_there(
+    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
+) -> None:
+    output, net = tmp_path / "out.parquet", make_onnx()
+    paths = listed([photographs])[:6]
+    describe(Settings(net), TWO, paths, output)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    other = Settings(make_onnx(work=2))
+    with pytest.raises(RetrievalError, match="none of 1"):
+        describe(other, TWO, [tmp_path / "absent.png"], output, restart=True)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+    assert describe(Settings(net), TWO, paths, output).before == 6
+
+
+def test_a_folder_in_which_nothing_was_begun(
+    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
+) -> None:
+    """A kill left the lock alone, or a manifest without shards: any settings may go on."""
+    paths, about = listed([photographs])[:2], {"model": "another.onnx"}
+    for number, manifest in enumerate((None, {"about": about, "shards": []})):
+        output = tmp_path / f"{number}.parquet"
+        output.mkdir()
+        (output / ".lock").touch()
+        if manifest:
+            (output / "_manifest.json").write_text(json.dumps(manifest))
+        assert describe(Settings(make_onnx()), TWO, paths, output).new == 2
+
+
+def test_an_image_that_changed_is_described_again(
+    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
+) -> None:
+    paths = [tmp_path / path.name for path in listed([photographs])[:6]]
+    for path in paths:
+        path.write_bytes((photographs / path.name).read_bytes())
+    settings, output = Settings(make_onnx()), tmp_path / "out.parquet"
+    describe(settings, TWO, paths, output, shard=1)
+    paths[3].write_bytes((photographs / "33.png").read_bytes())
+    made = describe(settings, TWO, paths, output, shard=1)
+    assert (made.new, made.before) == (1, 5)
+    describe_here(opened(settings.model), paths, tmp_path / "whole.npz")
+    found, right = results.read(output), results.read(tmp_path / "whole.npz")
+    np.testing.assert_array_equal(found.vectors, right.vectors)
+
+
+def test_what_no_worker_expects_is_said(
+    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
+) -> None:
+    settings = Settings(make_onnx(), jobs=-1)
+    with pytest.raises(EnvironmentFailure, match="a worker failed: ValueError: max_workers"):
+        describe(settings, TWO, listed([photographs])[:2], tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize(
+    ("machines", "workers", "expected"),
+    [
+        ([16], None, (4, 4)),
+        ([6], None, (1, 6)),
+        ([2], None, (1, 2)),
+        ([1, 1], None, (2, 1)),
+        ([8, 2], None, (5, 2)),
+        ([16, 16, 1], None, (10, 3)),
+        ([16], 3, (3, 5)),
+        ([8, 8], 3, (3, 4)),
+        ([1, 1], 1, (1, 1)),
+        ([2, 3], 9, (5, 1)),
+    ],
+)
+def test_processors_are_divided_so_that_all_workers_find_room(
+    machines: list[int], workers: int | None, expected: tuple[int, int]
+) -> None:
+    count, threads = divided(machines, workers)
+    assert (count, threads) == expected
+    assert sum(processors // threads for processors in machines) >= count
+
+
+def test_a_cluster_without_processors() -> None:
+    with pytest.raises(EnvironmentFailure, match="no processors"):
+        divided([], None)
 
 
 def test_why_a_worker_cannot_do_it_is_said(
@@ -238,12 +321,13 @@ def test_what_is_there_is_left_alone(
 def test_a_folder_that_cannot_be_written_is_said(
     make_onnx: MakeOnnx, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder stands where a shard's draft goes: the workers' own error comes through."""
+    """A folder stands where a shard goes: the workers' own error comes through."""
     paths, output = list(listed([photographs])[:2]), tmp_path / "out.parquet"
     settings = Settings(make_onnx())
     describe(settings, TWO, paths, output)
     for shard in output.glob("*.parquet"):
-        (output / f".{shard.name}.part").mkdir()
+        shard.unlink()
+        shard.mkdir()
     with pytest.raises(EnvironmentFailure, match="cannot be written"):
         describe(settings, TWO, paths, output, restart=True)
 
