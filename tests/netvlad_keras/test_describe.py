@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
-from netvlad_keras import results
+from netvlad_keras import decoding, results
 from netvlad_keras.decoding import Resize, decoded, listed
 from netvlad_keras.describe import describe
 from netvlad_keras.describer import Model, cropped, described, opened
@@ -192,6 +193,33 @@ def test_nothing_to_describe_is_refused(name: str, tmp_path: Path) -> None:
         listed([tmp_path / name])
 
 
+def test_links_are_followed_and_a_link_to_nothing_is_no_loss(
+    photographs: Path, tmp_path: Path, make_onnx: MakeOnnx
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "linked").symlink_to(photographs)
+    (root / "again").symlink_to(root)  # in circles
+    (root / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(root / "pipe.jpg")  # who reads it waits for ever
+    found = listed([root])
+    assert len(found) == 12
+    assert root / "linked" / "00.png" in found
+    made = describe(opened(make_onnx()), found, tmp_path / "o.npz")
+    assert list(made.faults) == [(root / "gone.jpg").as_posix()]
+    assert made.new == 11
+
+
+def test_a_model_is_its_data_too(make_onnx: MakeOnnx) -> None:
+    net = make_onnx()
+    before = opened(net).about["sha256"]
+    data = net.with_name(f"{net.name}.data")
+    data.write_bytes(b"weights")
+    first = opened(net).about["sha256"]
+    data.write_bytes(b"others")
+    assert len({before, first, opened(net).about["sha256"]}) == 3
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_images_come_in_order_whatever_the_threads(jobs: int, photographs: Path) -> None:
     (photographs / "05.png").write_bytes(b"no image")
@@ -226,15 +254,62 @@ def test_images_of_one_size_go_in_together(photographs: Path) -> None:
     ]
 
 
-def test_few_images_wait_where_no_two_have_one_size(tmp_path: Path) -> None:
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The images that were decoded."""
+    seen: list[Any] = []
+
+    def load(path: Any, **options: Any) -> Any:
+        seen.append(path)
+        return load_image(path, **options)
+
+    monkeypatch.setattr(decoding, "load_image", load)
+    return seen
+
+
+def test_few_images_wait_where_no_two_have_one_size(tmp_path: Path, loaded: list[Any]) -> None:
     for width in range(8, 48):
         Image.new("RGB", (width, 8)).save(tmp_path / f"{width}.png")
     batches: list[tuple[int, ...]] = []
     model = Model(_recording(batches), {}, batch=2, jobs=1)
     waiting = described(model, listed([tmp_path]))
     next(waiting)
-    assert batches == [(1, 8, 10, 3)]  # by path: 10.png, and the 16th has been decoded
+    assert batches == [(1, 8, 10, 3)]  # by path: 10.png
+    assert 16 <= len(loaded) <= 19  # that many wait, and two are decoded ahead
     assert len(list(waiting)) == 39
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_few_images_are_ahead_of_who_takes_them(
+    alone: bool, photographs: Path, loaded: list[Any]
+) -> None:
+    """Of eleven; two of them are described at a time, and one thread decodes."""
+    batches: list[tuple[int, ...]] = []
+    engine = _recording(batches)
+    model = Model(replace(engine, alone=alone), {}, batch=2, jobs=1)
+    waiting = described(model, listed([photographs]))
+    next(waiting)
+    time.sleep(0.3)  # threads that do more than they should do it now
+    assert len(loaded) <= 7
+    assert len(batches) <= 4
+    assert len(list(waiting)) == 10
+
+
+def test_long_descriptors_do_not_wait_for_a_full_shard(photographs: Path, tmp_path: Path) -> None:
+    def run(images: NDArray[Any]) -> NDArray[Any]:
+        return np.ones((len(images), 1 << 20), np.float32)  # 4 MB
+
+    parts: list[int] = []
+
+    class Counting:
+        def start(self, total: int, done: int) -> None: ...
+
+        def image(self, path: str, fault: str) -> None:
+            parts.append(len(list((tmp_path / "o.npz.parts").glob("*.npz"))))
+
+    model = Model(Engine(Contract(), run), {}, batch=1)
+    describe(model, listed([photographs])[:6], tmp_path / "o.npz", Counting())
+    assert parts == [0, 0, 1, 1, 2, 2]
 
 
 # Descriptors.
@@ -465,6 +540,85 @@ def test_damaged_parts_are_refused(
     assert describe(model, paths, output, restart=True).new == 11
 
 
+def test_a_part_that_changed_on_the_disk_is_refused(
+    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
+) -> None:
+    """Its numbers are others: the checksum says so."""
+    model, paths, output = opened(make_onnx(), batch=1), listed([photographs]), tmp_path / "o.npz"
+    with pytest.raises(_Stop):
+        describe(model, paths, output, _Stopping(7), shard=3)
+    part = tmp_path / "o.npz.parts" / "000000.npz"
+    content, row = part.read_bytes(), results.read(part).vectors[1].tobytes()
+    assert content.count(row) == 1
+    part.write_bytes(content.replace(row, row[::-1]))
+    with pytest.raises(DescriptorsError, match=r"000000.npz: is damaged: [\s\S]*--restart"):
+        describe(model, paths, output)
+
+
+def test_a_part_is_of_the_images_as_they_are(
+    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
+) -> None:
+    model, paths, output = opened(make_onnx(), batch=1), listed([photographs]), tmp_path / "o.npz"
+    with pytest.raises(_Stop):
+        describe(model, paths, output, _Stopping(7), shard=3)
+    (photographs / "01.png").write_bytes((photographs / "08.png").read_bytes())
+    made = describe(model, paths, output)
+    assert (made.new, made.before) == (6, 5)
+    found = _vectors(output)
+    np.testing.assert_array_equal(found["01.png"], found["08.png"])
+
+
+def test_what_lies_beside_the_parts_stays(
+    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
+) -> None:
+    parts = tmp_path / "o.npz.parts"
+    (parts / "below").mkdir(parents=True)
+    (parts / "mine.txt").write_text("mine")
+    describe(opened(make_onnx()), listed([photographs]), tmp_path / "o.npz")
+    assert sorted(path.name for path in parts.iterdir()) == [".lock", "below", "mine.txt"]
+
+
+def test_parts_of_which_none_was_finished_bind_nobody(
+    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
+) -> None:
+    paths, output = listed([photographs]), tmp_path / "o.npz"
+    with pytest.raises(_Stop):
+        describe(opened(make_onnx(), batch=1), paths, output, _Stopping(2), shard=3)
+    assert describe(opened(make_onnx(), resize=Resize(size=(8, 9))), paths, output).new == 11
+
+
+def test_a_kill_at_the_end_leaves_nothing_to_miss(
+    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the parts are removed; the file is complete by then."""
+    model, paths, output = opened(make_onnx()), listed([photographs]), tmp_path / "o.npz"
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        if path.suffix == ".npz":
+            raise _Stop
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(_Stop):
+        describe(model, paths, output, shard=3)
+    monkeypatch.undo()
+    before = output.read_bytes()
+    assert describe(model, paths, output).new == 11
+    assert output.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.npz", "photographs"]
+
+
+def test_a_folder_in_the_way_is_said_before_anything_is_described(
+    make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "o.npz").mkdir()
+    seen = _Stopping(1)
+    with pytest.raises(DescriptorsError, match=r"o\.npz: is a folder"):
+        describe(opened(make_onnx()), listed([photographs]), tmp_path / "o.npz", seen)
+    assert not seen.seen
+
+
 def test_one_run_at_a_time(make_onnx: MakeOnnx, photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "o.npz.parts").mkdir()
     with (
@@ -519,6 +673,13 @@ def test_numpy_alone_reads_an_npz(make_onnx: MakeOnnx, photographs: Path, tmp_pa
         ({"paths": ["a"], "descriptors": [[1.0], [2.0]]}, "do not match"),
         ({"paths": ["a", "a"], "descriptors": [[1.0], [2.0]]}, "do not match"),
         ({"paths": ["a"], "descriptors": [[np.nan]]}, "NaN"),
+        ({"paths": ["a\0b"], "descriptors": [[1.0]]}, "no name of a file"),
+        ({"paths": ["a"], "descriptors": [[1.0]], "about": "[1]"}, "not in this project's form"),
+        ({"paths": ["a"], "descriptors": [[1.0]], "about": "null"}, "not in this project's form"),
+        (
+            {"paths": ["a"], "descriptors": [[1.0]], "about": '{"faults": "abc"}'},
+            "not in this project's form",
+        ),
         ({"paths": np.empty(0, str), "descriptors": np.empty((0, 4))}, "holds no descriptors"),
         ({"paths": np.array(["a", None]), "descriptors": [[1.0], [2.0]]}, "no file of descriptors"),
     ],

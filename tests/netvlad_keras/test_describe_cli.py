@@ -52,6 +52,8 @@ SEARCH = ["search", "--database", "photographs", "--query"]
         (["search", "--database", "photographs", "--query", "photographs"], 1, "no --model"),
         (["search", "--database", "a.npz", "--query", "b.npz"], 1, "a.npz: there is no such file"),
         (["evaluate", "photographs", "--model", "NET"], 1, "no dataset"),
+        (["describe", "a.parquet", "--model", "NET", "--output", "a.parquet"], 1, "replaced"),
+        (["evaluate", "photographs", "--model", "NET", "--radius", "1e200"], 1, "radius of 1e+200"),
         (["describe", "x" * 300, "--model", "NET"], 1, "File name too long"),
         (["describe", "photographs", "--model", "NET", "--workers", "2"], 1, "for --engine ray"),
         (
@@ -152,6 +154,13 @@ def test_an_image_does_not_find_itself(
     found = json.loads(_run(capsys, *words, "--json", "--top", "99")[1])
     (row,) = found["queries"]
     assert len(row["matches"]) == 10
+    (photographs / "again.png").symlink_to(query)
+    (photographs / "0.png").symlink_to(query)
+    found = json.loads(_run(capsys, *words, "--json", "--top", "10")[1])
+    assert len(found["queries"][0]["matches"]) == 10
+    assert not any(
+        "again" in m["path"] or "/0.png" in m["path"] for m in found["queries"][0]["matches"]
+    )
     assert not any(match["path"].endswith("00.png") for match in row["matches"])
 
 
@@ -186,6 +195,15 @@ def test_the_picture_is_of_the_format_that_its_name_says(
         assert _run(capsys, *words, name)[0] == 0
         with Image.open(name) as picture:
             assert picture.format == kind
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
+def test_names_of_several_lines(
+    net: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photographs / "00.png").rename(photographs / "a\nb.png")
+    assert _run(capsys, *SEARCH, "photographs", "--model", net)[0] == 0
+    assert Path("matches.png").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,18 @@ def test_a_picture_that_cannot_be_written(images: dict[str, Path], tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentFailure, match="cannot be written"):
         draw([Found(images["query"], [])], tmp_path / "file" / "p.png")
+
+
+def test_two_runs_draw_at_the_same_name(images: dict[str, Path], tmp_path: Path) -> None:
+    """Each as often as it can: what stands there is always a whole picture of one of them."""
+    path = tmp_path / "p.png"
+
+    def drawn(name: str) -> None:
+        for _ in range(8):
+            draw([Found(images[name], [])], path)
+            with Image.open(path) as picture:
+                picture.load()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(drawn, ("first", "second"))) == [None, None]
+    assert not list(tmp_path.glob(".*"))

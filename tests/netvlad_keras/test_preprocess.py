@@ -465,3 +465,9 @@ def test_batch_options_reach_every_image(tmp_path: Path) -> None:
     assert load_images([path], upright=False).shape == (1, 30, 50, 3)
     assert load_images([path], shorter_side=15).shape == (1, 25, 15, 3)
     assert load_images([path], longer_side=25).shape == (1, 25, 15, 3)
+
+
+@pytest.mark.parametrize("options", [{"size": (1, 10**11)}, {"shorter_side": 3 * 10**9}])
+def test_sizes_that_no_image_can_have(options: dict[str, Any]) -> None:
+    with pytest.raises(ImageError, match="cannot be resized to"):
+        load_image(np.zeros((4, 6, 3), np.uint8), **options)
