@@ -19,7 +19,7 @@ from netvlad_keras.errors import TrainingError
 from netvlad_keras.layers import NetVLAD
 from netvlad_keras.tuples import Images
 
-__all__ = ["RATIO", "initialise", "is_initialised", "netvlad_layer", "sample"]
+__all__ = ["RATIO", "check_initialised", "initialise", "is_initialised", "netvlad_layer", "sample"]
 
 Array = NDArray[Any]
 
@@ -38,6 +38,17 @@ def netvlad_layer(model: keras.Model | NetVLAD) -> NetVLAD | None:
 def is_initialised(layer: NetVLAD) -> bool:
     """Whether a layer's clusters are more than what it was built with: centres that are zero."""
     return bool(keras.ops.any(keras.ops.not_equal(layer.centers, 0)))
+
+
+def check_initialised(model: keras.Model) -> None:
+    """Raise `TrainingError` if a model's NetVLAD layer is as it was built."""
+    layer = netvlad_layer(model)
+    if layer is not None and not is_initialised(layer):
+        raise TrainingError(
+            "the clusters of the NetVLAD layer were never initialised",
+            advice="clusters.initialise(model, clusters.sample(model, images)), or "
+            "netvlad-train --clusters.",
+        )
 
 
 def sample(

@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from netvlad_keras.decoding import listed
 from netvlad_keras.errors import DatasetError, RetrievalError
 
-__all__ = ["RADIUS", "Dataset", "Places", "read"]
+__all__ = ["NEAR", "RADIUS", "Dataset", "Places", "read"]
 
 #: Metres within which two images show one place (NetVLAD's and everyone's since).
 RADIUS = 25.0
+#: Metres within which an image serves as a positive in training.
+NEAR = 10.0
 
 _POSITION = re.compile(r"@(-?\d+(?:\.\d+)?)@(-?\d+(?:\.\d+)?)@")
 #: Metres round the Earth.
@@ -46,11 +48,15 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Images to be found, images to find them by, and the radius of a place in metres."""
+    """Images to be found, images to find them by, and the radius of a place in metres.
+
+    near  metres within which an image of the same place is a positive to train with.
+    """
 
     database: Places
     queries: Places
     radius: float = RADIUS
+    near: float = NEAR
 
 
 def read(
@@ -78,12 +84,13 @@ def read(
         raise DatasetError(path, "there is no such file or folder") from error
     except OSError as error:
         raise DatasetError(path, f"cannot be read: {error.strerror}") from error
+    stated: tuple[float | None, float | None] = None, None
     if is_folder:
-        database, queries, stated = *_folder(path, split, images), None
+        database, queries = _folder(path, split, images)
     elif path.suffix.lower() == ".mat":
         database, queries, stated = _mat(path, roots)
     elif path.suffix.lower() == ".csv":
-        database, queries, stated = *_csv(path, roots), None
+        database, queries = _csv(path, roots)
     else:
         raise DatasetError(path, "is no dataset", advice=_LAYOUTS)
     for name, places in zip(_SETS, (database, queries), strict=True):
@@ -91,7 +98,8 @@ def read(
             raise DatasetError(path, f"has no {name}")
         if len(set(places.paths)) != len(places.paths):
             raise DatasetError(path, f"names an image twice among its {name}")
-    return Dataset(_sorted(database), _sorted(queries), radius or stated or RADIUS)
+    near = stated[1] or NEAR
+    return Dataset(_sorted(database), _sorted(queries), radius or stated[0] or RADIUS, near)
 
 
 def _sorted(places: Places) -> Places:
@@ -168,7 +176,7 @@ def _places(path: Path, rows: Sequence[dict[str, str]], root: Path) -> Places:
     return Places(tuple(root / row["path"] for row in rows), _array(positions))
 
 
-def _mat(path: Path, roots: tuple[Path, Path]) -> tuple[Places, Places, float]:
+def _mat(path: Path, roots: tuple[Path, Path]) -> tuple[Places, Places, tuple[float, float | None]]:
     found = import_module("netvlad_keras.dbstruct").read(path)
     if not all(np.isfinite(found[key]).all() for key in ("utmDb", "utmQ")):
         raise DatasetError(path, "has positions that are no numbers")
@@ -178,7 +186,15 @@ def _mat(path: Path, roots: tuple[Path, Path]) -> tuple[Places, Places, float]:
             roots, ("dbImageFns", "qImageFns"), ("utmDb", "utmQ"), strict=True
         )
     )
-    return database, queries, float(found["posDistThr"])
+    squared = float(found["nonTrivPosDistSqThr"])
+    return (
+        database,
+        queries,
+        (
+            float(found["posDistThr"]),
+            math.sqrt(squared) if squared > 0 else None,
+        ),
+    )
 
 
 def _array(positions: Sequence[tuple[float, float]]) -> NDArray[np.float64]:

@@ -23,14 +23,16 @@ __all__ = ["read"]
 
 FIELDS = ("dbImageFns", "utmDb", "qImageFns", "utmQ", "posDistThr")
 
+_OPTIONAL = "nonTrivPosDistSqThr"
 _SECONDS = 120
 _MEMORY = 4 << 30  # bytes of address space
 
 
 def read(path: Path) -> dict[str, NDArray[Any]]:
-    """`dbImageFns` [M], `utmDb` [M, 2], `qImageFns` [Q], `utmQ` [Q, 2] and `posDistThr`.
+    """`dbImageFns` [M], `utmDb` [M, 2], `qImageFns` [Q], `utmQ` [Q, 2], and two numbers.
 
-    Positions and the radius are metres, float64. Raises `DatasetError`.
+    Positions and the radius `posDistThr` are metres, `nonTrivPosDistSqThr` is square metres: NaN
+    where it is missing; float64. Raises `DatasetError`.
     """
     try:
         finished = subprocess.run(
@@ -46,7 +48,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
         said = last[0] if last else f"the reader ended with {finished.returncode}"
         raise DatasetError(path, f"holds no dbStruct that can be read: {said}")
     with np.load(io.BytesIO(finished.stdout), allow_pickle=False) as file:
-        return {name: file[name] for name in FIELDS}
+        return {name: file[name] for name in (*FIELDS, _OPTIONAL)}
 
 
 def _fields(path: str) -> dict[str, NDArray[Any]]:
@@ -65,7 +67,10 @@ def _fields(path: str) -> dict[str, NDArray[Any]]:
         "utmDb": np.array(struct["utmDb"], np.float64).T,
         "utmQ": np.array(struct["utmQ"], np.float64).T,
         "posDistThr": np.array(struct["posDistThr"].reshape(-1)[0], np.float64),
+        _OPTIONAL: np.array(np.nan),
     }
+    if _OPTIONAL in struct.dtype.names:
+        numbers[_OPTIONAL] = np.array(struct[_OPTIONAL].reshape(-1)[0], np.float64)
     for key, positions in (("dbImageFns", "utmDb"), ("qImageFns", "utmQ")):
         if numbers[positions].shape != (len(names[key]), 2):
             shape = numbers[positions].T.shape

@@ -20,7 +20,7 @@ from netvlad_keras.model import NetVLADModel
 from netvlad_keras.recipe import Recipe, Row
 from netvlad_keras.resuming import locked
 from netvlad_keras.trainer import train
-from netvlad_keras.training_folder import BEST, CHECKPOINT, CURVES, WHITE, forget, save
+from netvlad_keras.training_folder import BEST, CHECKPOINT, CURVES, WHITE, anew, save
 from netvlad_keras.tuples import ImageSet, Photographs, opened
 
 __all__ = ["run"]
@@ -28,22 +28,22 @@ __all__ = ["run"]
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Train as the parsed command line says. Returns what `--json` prints."""
-    training = _images(options, options.dataset, "train")
-    validation = _images(options, options.validation or options.dataset, "val")
+    training, validation = _sets(options)
+    out: Path = options.out
+    if options.model.resolve() in {(out / name).resolve() for name in (BEST, WHITE)}:
+        raise TrainingError(f"{options.model}: the training would write over it: another --out")
     model = load(options.model)
     if options.whiten and model.spec.whitening:
         raise TrainingError(f"{options.model}: has a whitening already")
     if options.whiten:
         count = min(len(training.database.images), whitening.MOST)
         whitening.check(count, model.spec.dimension, options.whiten)
-    recipe = _recipe(options)
-    out: Path = options.out
+    recipe = _recipe(options, training)
     with (
         locked(out, out),
+        anew(out, restart=options.restart),
         train_progress.shown(quiet=options.json, epochs=recipe.epochs) as watcher,
     ):
-        if options.restart:
-            forget(out)
         rows = _trained(options, model, (training, validation), recipe, watcher)
         is_over = len(rows) > recipe.epochs
         if options.whiten and is_over:
@@ -72,21 +72,33 @@ def _trained(
     return train(model, training, validation, options.out, recipe, watcher=watcher, start=start)
 
 
-def _images(options: argparse.Namespace, path: Path, split: str) -> ImageSet:
-    dataset = datasets.read(
-        path, split=split, images=options.images, query_images=options.query_images
-    )
-    return opened(dataset, Resize(options.size, options.shorter_side))
+def _sets(options: argparse.Namespace) -> tuple[ImageSet, ImageSet]:
+    def read(path: Path, split: str) -> datasets.Dataset:
+        return datasets.read(
+            path, split=split, images=options.images, query_images=options.query_images
+        )
+
+    training = read(options.dataset, "train")
+    validation = read(options.validation or options.dataset, "val")
+    if not options.validation and validation.queries.paths == training.queries.paths:
+        raise TrainingError(
+            f"{options.dataset}: has no split val, and the images to train on measure nothing",
+            advice="Name a dataset by --validation.",
+        )
+    resize = Resize(options.size, options.shorter_side)
+    return opened(training, resize), opened(validation, resize)
 
 
-def _recipe(options: argparse.Namespace) -> Recipe:
+def _recipe(options: argparse.Namespace, training: ImageSet) -> Recipe:
     return Recipe(
         epochs=options.epochs,
         batch=options.batch,
         learning_rate=options.learning_rate,
         train_from=None if options.train_from == "all" else options.train_from,
         renew_every=options.renew_every,
-        mining=Mining(margin=options.margin),
+        mining=Mining(
+            margin=options.margin, positive_to=training.near, negative_above=training.radius
+        ),
         seed=options.seed,
     )
 

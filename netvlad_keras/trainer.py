@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from netvlad_keras import checkpoints, fingerprint, recall
 from netvlad_keras.checkpoints import Checkpoint
-from netvlad_keras.clusters import is_initialised, netvlad_layer
+from netvlad_keras.clusters import check_initialised
 from netvlad_keras.errors import TrainingError
 from netvlad_keras.features import described
 from netvlad_keras.index import search
@@ -29,7 +29,7 @@ from netvlad_keras.mining import Miner, Tuple, rounds
 from netvlad_keras.optimisation import MomentumDescent, freeze
 from netvlad_keras.recipe import Recipe, Row, Watcher
 from netvlad_keras.resuming import locked
-from netvlad_keras.training_folder import BEST, CHECKPOINT, CURVES, save, write_curves
+from netvlad_keras.training_folder import BEST, CHECKPOINT, CURVES, WHITE, save, tidy, write_curves
 from netvlad_keras.tuples import Images, ImageSet, Tuples
 
 __all__ = ["train"]
@@ -91,8 +91,8 @@ class _Run:
         self._check()
         self._views = [v for s in (training, validation) for v in (s.database, s.queries)]
         self._images = [fingerprint.of_images(each.images) for each in self._views]
-        _prepare(model, recipe)
         self._features: tuple[Array, Array] | None = None
+        _prepare(model, recipe)
 
     @property
     def epoch(self) -> int:
@@ -110,9 +110,17 @@ class _Run:
     def resume(self) -> None:
         """Take up a checkpoint, or measure the net as it is and write the first one."""
         path = self._out / CHECKPOINT
+        tidy(self._out)
         found = checkpoints.read(path)
         if found is None:
-            _refuse_without_clusters(self.model)
+            check_initialised(self.model)
+            if (self._out / BEST).exists():
+                raise TrainingError(
+                    f"{self._out / BEST}: is there, and no checkpoint of its training",
+                    advice="Train into another folder, or move it away.",
+                )
+            # so that what is wrong with an image is said before anything is written
+            self._features = self._described(self._training, 1, "mining")
             return self._end({})
         checkpoints.check(path, found, self._about())
         for group, variables in self._variables().items():
@@ -181,6 +189,7 @@ class _Run:
         row = {"epoch": epoch, **row, **{f"recall@{n}": value for n, value in found.items()}}
         self.history.append(row)
         if self._is_best():
+            (self._out / WHITE).unlink(missing_ok=True)  # that of another epoch
             save(self.model, self._out / BEST)
         columns = ["epoch", "learning_rate", "loss", "active", *(f"recall@{n}" for n in _AT)]
         write_curves(self._out / CURVES, self.history, columns)
@@ -239,16 +248,6 @@ class _Run:
             "images": self._images,
         }
         return about if self._start is None else {**about, "first model": self._start}
-
-
-def _refuse_without_clusters(model: keras.Model) -> None:
-    layer = netvlad_layer(model)
-    if layer is not None and not is_initialised(layer):
-        raise TrainingError(
-            "the clusters of the NetVLAD layer were never initialised",
-            advice="clusters.initialise(model, clusters.sample(model, images)), or "
-            "netvlad-train --clusters.",
-        )
 
 
 def _prepare(model: keras.Model, recipe: Recipe) -> None:

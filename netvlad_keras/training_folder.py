@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -11,7 +13,7 @@ import keras
 from netvlad_keras.recipe import Row
 from netvlad_keras.results import replacing
 
-__all__ = ["BEST", "CHECKPOINT", "CURVES", "WHITE", "forget", "save", "write_curves"]
+__all__ = ["BEST", "CHECKPOINT", "CURVES", "WHITE", "anew", "save", "tidy", "write_curves"]
 
 BEST, CHECKPOINT, CURVES = "model.keras", "checkpoint.npz", "curves.csv"
 WHITE = "model_white.keras"
@@ -35,7 +37,30 @@ def write_curves(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> Non
         writer.writerows(rows)
 
 
-def forget(out: Path) -> None:
-    """Remove what earlier runs left in the folder."""
+@contextmanager
+def anew(out: Path, *, restart: bool) -> Iterator[None]:
+    """With `restart`, an earlier training makes way for a new one.
+
+    It comes back unless the new one has a checkpoint in the end; after a kill, with the next run.
+    """
+    before = out / ".before"
+    if restart:
+        before.mkdir(exist_ok=True)
+        for name in (CHECKPOINT, CURVES, BEST, WHITE):
+            if (out / name).exists():
+                (out / name).replace(before / name)
+    try:
+        yield
+    finally:
+        if before.is_dir():
+            if not (out / CHECKPOINT).exists():
+                for path in before.iterdir():
+                    path.replace(out / path.name)
+            shutil.rmtree(before)
+
+
+def tidy(out: Path) -> None:
+    """Remove what runs left that were killed while they wrote."""
     for name in (CHECKPOINT, CURVES, BEST, WHITE):
-        (out / name).unlink(missing_ok=True)
+        for draft in out.glob(f".{name}*"):
+            draft.unlink()

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from netvlad_keras.datasets import RADIUS, Dataset, Places
+from netvlad_keras.datasets import NEAR, RADIUS, Dataset, Places
 from netvlad_keras.decoding import Resize
 from netvlad_keras.errors import TrainingError
 from netvlad_keras.loss import NEGATIVE, POSITIVE, QUERY
@@ -73,11 +73,15 @@ class Views:
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Views to be found, views to find them by, and the radius of a place in metres."""
+    """Views to be found, views to find them by, and the radius of a place in metres.
+
+    near  metres within which a view of the same place is a positive to train with.
+    """
 
     database: Views
     queries: Views
     radius: float = RADIUS
+    near: float = NEAR
 
 
 def opened(dataset: Dataset, resize: Resize | None = None) -> ImageSet:
@@ -86,7 +90,7 @@ def opened(dataset: Dataset, resize: Resize | None = None) -> ImageSet:
     def views(places: Places) -> Views:
         return Views(Photographs(places.paths, resize), places.positions)
 
-    return ImageSet(views(dataset.database), views(dataset.queries), dataset.radius)
+    return ImageSet(views(dataset.database), views(dataset.queries), dataset.radius, dataset.near)
 
 
 class Tuples(keras.utils.PyDataset):

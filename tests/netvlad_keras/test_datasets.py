@@ -209,6 +209,11 @@ def test_a_dbstruct(radius: float | None, expected: float, tmp_path: Path) -> No
     assert found.radius == expected
 
 
+@pytest.mark.parametrize(("squared", "near"), [(None, 10.0), (np.uint8(49), 7.0)])
+def test_the_positives_of_a_dbstruct(squared: Any, near: float, tmp_path: Path) -> None:
+    assert read(_mat(tmp_path / "d.mat", nonTrivPosDistSqThr=squared)).near == near
+
+
 def test_the_radius_of_a_dbstruct_is_no_uint8(tmp_path: Path) -> None:
     """25 squared is 113 in uint8."""
     found = read(_mat(tmp_path / "d.mat"))

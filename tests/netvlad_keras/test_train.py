@@ -116,8 +116,22 @@ def test_numbers_that_mean_nothing(make: Callable[[], Any], message: str) -> Non
 
 
 def test_a_training_that_diverges_is_said(tmp_path: Path) -> None:
+    """The checkpoint before it stays."""
+    start = _model()
+    weights = start.get_weights()
     with pytest.raises(TrainingError, match=r"epoch 1, .*NaN or infinity[\s\S]*diverges"):
-        train(_model(), TRAINING, VALIDATION, tmp_path, replace(RECIPE, learning_rate=1e30))
+        train(start, TRAINING, VALIDATION, tmp_path, replace(RECIPE, learning_rate=1e30))
+    with np.load(tmp_path / "checkpoint.npz") as file:
+        found = [file[name] for name in sorted(file.files) if name.startswith("model/")]
+    for one, other in zip(found, weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_net_that_no_checkpoint_goes_with_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "model.keras").write_bytes(b"somebody's")
+    with pytest.raises(TrainingError, match="no checkpoint of its training"):
+        train(_model(), TRAINING, VALIDATION, tmp_path, RECIPE)
+    assert (tmp_path / "model.keras").read_bytes() == b"somebody's"
 
 
 @pytest.mark.parametrize(
@@ -267,6 +281,22 @@ def test_fewer_images_than_recall_at_5_needs(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+def test_every_number_of_the_descent_counts(tmp_path: Path) -> None:
+    """The rate of each epoch, halved after two; momentum and decay."""
+    model, rates = _model(), list[tuple[int, float]]()
+
+    class Rates(_Seen):
+        def step(self, epoch: int, what: str, done: int, total: int) -> None:
+            if what == "training":
+                rates.append((epoch, round(float(model.optimizer.learning_rate), 6)))
+
+    recipe = replace(RECIPE, momentum=0.7, decay=0.03)
+    train(model, TRAINING, VALIDATION, tmp_path, recipe, watcher=Rates())
+    assert set(rates) == {(1, 0.02), (2, 0.02), (3, 0.01)}
+    config = model.optimizer.get_config()
+    assert (config["momentum"], config["decay"]) == (0.7, 0.03)
+
+
 def test_no_active_triplet_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = replace(RECIPE, epochs=1, mining=replace(RECIPE.mining, margin=-4.0))
     model = _model()
@@ -398,6 +428,7 @@ def test_the_command_refuses(folder: Path, capsys: pytest.CaptureFixture[str]) -
     broken.write_bytes(b"no image")
     assert main(_arguments(folder, "--clusters")) == 1
     assert broken.name in capsys.readouterr().err
+    assert not (folder / "out").exists()
     assert main(_arguments(folder, "--validation", str(folder / "nowhere"))) == 1
     assert "no such file" in capsys.readouterr().err
     assert main(_arguments(folder, "--train-from", "conv5_1", "--clusters")) == 1
@@ -427,6 +458,78 @@ def test_the_command_refuses_before_it_writes(
     assert main(_arguments(folder, "--clusters", *more)) == 1
     assert said in capsys.readouterr().err
     assert not (folder / "out").exists()
+
+
+def _files(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_a_restart_that_is_refused_loses_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_arguments(folder, "--clusters", "--whiten", "4")) == 0
+    before = _files(folder / "out")
+    assert {"model.keras", "model_white.keras", "curves.csv", "checkpoint.npz"} < set(before)
+    for more in ((), ("--clusters", "--train-from", "bogus")):
+        assert main(_arguments(folder, "--restart", *more)) == 1
+        assert _files(folder / "out") == before
+    broken = next((folder / "set" / "images" / "train" / "queries").iterdir())
+    broken.write_bytes(b"no image")
+    assert main(_arguments(folder, "--restart", "--clusters")) == 1
+    assert broken.name in capsys.readouterr().err
+    assert _files(folder / "out") == before
+
+
+def test_a_whitening_is_of_the_net_beside_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An epoch that becomes the best removes that of the one before."""
+    assert main(_arguments(folder, "--clusters")) == 0
+    (folder / "out" / "model_white.keras").write_bytes(b"of an earlier best")
+    assert main(_arguments(folder, "--epochs", "9", "--json")) == 0
+    curves = json.loads(capsys.readouterr().out)["curves"]
+    recalls = [row["recall@1"] for row in curves[1:]]
+    is_better = max(recalls[2:]) > max(recalls[:2])
+    assert (folder / "out" / "model_white.keras").exists() != is_better
+
+
+def test_the_net_to_start_from_is_not_written_over(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "out").mkdir()
+    start = (folder / "start.keras").rename(folder / "out" / "model.keras")
+    before = start.read_bytes()
+    words = ["--model", str(start), "--clusters"]
+    for more in ((), ("--restart",)):
+        assert main([*_arguments(folder), *words, *more]) == 1
+        assert "would write over it" in capsys.readouterr().err
+        assert start.read_bytes() == before
+
+
+def test_images_to_train_on_are_not_measured_with(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_only = str(folder / "set" / "images" / "train")
+    words = _arguments(folder, "--clusters")[1:]
+    assert main([train_only, *words]) == 1
+    assert "no split val" in capsys.readouterr().err
+    val = str(folder / "set" / "images" / "val")
+    assert main([train_only, *words, "--validation", val]) == 0
+
+
+def test_what_a_kill_left_goes(folder: Path) -> None:
+    """Drafts; and an earlier training that had made way for one that was killed comes back."""
+    assert main(_arguments(folder, "--clusters", "--stop-after", "1")) == 0
+    out = folder / "out"
+    before = _files(out)
+    (out / ".before").mkdir()
+    for name in ("checkpoint.npz", "model.keras", "curves.csv"):
+        (out / name).rename(out / ".before" / name)
+    (out / ".model.keras.keras").write_bytes(b"half")
+    assert main(_arguments(folder, "--train-from", "bogus")) == 1
+    assert _files(out) == before | {".model.keras.keras": b"half"}
+    assert main(_arguments(folder)) == 0
+    assert not (out / ".model.keras.keras").exists()
 
 
 def test_a_restart_waits_for_no_other_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
