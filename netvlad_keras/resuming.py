@@ -7,6 +7,7 @@ there twice.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -88,8 +89,10 @@ def changed_since(file: Path, image: Path) -> bool:
         found = image.stat()
     except (OSError, ValueError):  # gone, or no name that a file can have
         return False
-    # the second is when it got its name: a copy may bring its original's time
-    return max(found.st_mtime_ns, found.st_ctime_ns) > file.stat().st_mtime_ns
+    # The second is when it got its name: a copy may bring its original's time. One in the future
+    # is of a clock that was wrong.
+    times = found.st_mtime_ns, found.st_ctime_ns
+    return any(file.stat().st_mtime_ns < each <= time.time_ns() for each in times)
 
 
 def record(
