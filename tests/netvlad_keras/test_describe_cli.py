@@ -52,7 +52,7 @@ SEARCH = ["search", "--database", "photographs", "--query"]
         (["search", "--database", "photographs", "--query", "photographs"], 1, "no --model"),
         (["search", "--database", "a.npz", "--query", "b.npz"], 1, "a.npz: there is no such file"),
         (["evaluate", "photographs", "--model", "NET"], 1, "no dataset"),
-        (["describe", "a.parquet", "--model", "NET", "--output", "a.parquet"], 1, "replaced"),
+        (["describe", "a.npz", "--model", "NET", "--output", "a.npz"], 1, "replaced"),
         (["evaluate", "photographs", "--model", "NET", "--radius", "1e200"], 1, "radius of 1e+200"),
         (["describe", "x" * 300, "--model", "NET"], 1, "File name too long"),
         (["describe", "photographs", "--model", "NET", "--workers", "2"], 1, "for --engine ray"),
