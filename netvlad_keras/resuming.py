@@ -37,7 +37,7 @@ def locked(folder: Path, output: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
-    except Timeout as error:
+    except (Timeout, FileNotFoundError) as error:  # the latter: it has just removed the folder
         raise EnvironmentFailure(f"{output}: another run is writing it") from error
     except OSError as error:
         raise EnvironmentFailure(f"{output}: cannot be written: {error}") from error
