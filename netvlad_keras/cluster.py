@@ -33,7 +33,7 @@ def describe(
     The descriptors are those of `describe.describe`, bit for bit where the engine takes images
     alone (ONNX). A killed run goes on where it was, and an image that could not be read is tried
     again. A file holds `shard` images at most; of an earlier run's files, those stay whose images
-    are all among `paths`.
+    are all among `paths` and as they were.
 
     Raises `RetrievalError` where no image could be described, `DescriptorsError` where `output`
     is something else or was made with something else, `EnvironmentFailure` where Ray is missing

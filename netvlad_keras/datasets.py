@@ -84,11 +84,11 @@ def read(
         raise DatasetError(path, "there is no such file or folder") from error
     except OSError as error:
         raise DatasetError(path, f"cannot be read: {error.strerror}") from error
-    stated: tuple[float | None, float | None] = None, None
+    stated, near = RADIUS, NEAR
     if is_folder:
         database, queries = _folder(path, split, images)
     elif path.suffix.lower() == ".mat":
-        database, queries, stated = _mat(path, roots)
+        database, queries, stated, near = _mat(path, roots)
     elif path.suffix.lower() == ".csv":
         database, queries = _csv(path, roots)
     else:
@@ -98,8 +98,7 @@ def read(
             raise DatasetError(path, f"has no {name}")
         if len(set(places.paths)) != len(places.paths):
             raise DatasetError(path, f"names an image twice among its {name}")
-    near = stated[1] or NEAR
-    return Dataset(_sorted(database), _sorted(queries), radius or stated[0] or RADIUS, near)
+    return Dataset(_sorted(database), _sorted(queries), radius or stated, near)
 
 
 def _sorted(places: Places) -> Places:
@@ -176,7 +175,7 @@ def _places(path: Path, rows: Sequence[dict[str, str]], root: Path) -> Places:
     return Places(tuple(root / row["path"] for row in rows), _array(positions))
 
 
-def _mat(path: Path, roots: tuple[Path, Path]) -> tuple[Places, Places, tuple[float, float | None]]:
+def _mat(path: Path, roots: tuple[Path, Path]) -> tuple[Places, Places, float, float]:
     found = import_module("netvlad_keras.dbstruct").read(path)
     if not all(np.isfinite(found[key]).all() for key in ("utmDb", "utmQ")):
         raise DatasetError(path, "has positions that are no numbers")
@@ -187,14 +186,8 @@ def _mat(path: Path, roots: tuple[Path, Path]) -> tuple[Places, Places, tuple[fl
         )
     )
     squared = float(found["nonTrivPosDistSqThr"])
-    return (
-        database,
-        queries,
-        (
-            float(found["posDistThr"]),
-            math.sqrt(squared) if squared > 0 else None,
-        ),
-    )
+    near = math.sqrt(squared) if squared > 0 else NEAR  # NaN where the file has none
+    return database, queries, float(found["posDistThr"]) or RADIUS, near
 
 
 def _array(positions: Sequence[tuple[float, float]]) -> NDArray[np.float64]:

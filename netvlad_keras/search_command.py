@@ -55,14 +55,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _check(options: argparse.Namespace) -> None:
     """Raise `RetrievalError` for what does not go together, before anything is described."""
-    files = [path for path in (options.database, *options.query) if _is_file(path)]
-    images = len(files) <= len(options.query)
-    if images and not options.model:
+    describes = not all(map(_is_file, (options.database, *options.query)))
+    if describes and not options.model:
         raise RetrievalError("images are given, and no --model to describe them")
     if len(options.query) > 1 and any(map(_is_file, options.query)):
         raise RetrievalError("--query is images, or one file of descriptors")
     given = (options.dim, options.size, options.shorter_side, options.longer_side)
-    if not images and any(given):
+    if not describes and any(given):
         raise RetrievalError(
             "--dim and the sizes say how images are described, and only descriptors are given"
         )

@@ -58,8 +58,8 @@ def train(
     that the training starts from: a checkpoint of another name is refused.
 
     Raises `TrainingError` for clusters that were never initialised, for sets with no query to
-    train with, for a checkpoint of another training, and for one that diverges;
-    `EnvironmentFailure` where another run is at it.
+    train with, for a checkpoint of another training or a `model.keras` that none goes with, and
+    for a training that diverges; `EnvironmentFailure` where another run is at it.
     """
     run = _Run(model, training, validation, out, recipe or Recipe(), watcher, start)
     with locked(out, out):

@@ -1,4 +1,4 @@
-"""The folder of a training: what lies in it, and one run in it at a time."""
+"""The folder of a training: what lies in it, and how one training makes way for another."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ def anew(out: Path, *, restart: bool) -> Iterator[None]:
     """
     before = out / ".before"
     if restart:
+        if (out / CHECKPOINT).exists():  # what a kill left there is of a training before this one
+            shutil.rmtree(before, ignore_errors=True)
         before.mkdir(exist_ok=True)
         for name in (CHECKPOINT, CURVES, BEST, WHITE):
             if (out / name).exists():

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -486,12 +486,17 @@ class _Stopping:
             raise _Stop
 
 
+def _stopped(model: Model, paths: Sequence[Path], output: Path, *, after: int, shard: int) -> None:
+    """A run that has told of some images when it ends."""
+    with pytest.raises(_Stop):
+        describe(model, paths, output, _Stopping(after), shard=shard)
+
+
 def test_what_no_manifest_names_is_done_again(
     make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
 ) -> None:
     model, paths, output = opened(make_onnx(), batch=1), listed([photographs]), tmp_path / "o.npz"
-    with pytest.raises(_Stop):
-        describe(model, paths, output, _Stopping(7), shard=3)
+    _stopped(model, paths, output, after=7, shard=3)
     parts = tmp_path / "o.npz.parts"
     assert sorted(p.name for p in parts.glob("*.npz")) == ["000000.npz", "000001.npz"]
     (parts / "000002.npz").write_bytes(b"written, and killed before the manifest")
@@ -508,8 +513,7 @@ def test_an_image_that_was_broken_is_tried_again(
     model, paths, output = opened(make_onnx(), batch=1), listed([photographs]), tmp_path / "o.npz"
     good = (photographs / "00.png").read_bytes()
     (photographs / "00.png").write_bytes(b"half copied")
-    with pytest.raises(_Stop):
-        describe(model, paths, output, _Stopping(7), shard=2)
+    _stopped(model, paths, output, after=7, shard=2)
     (photographs / "00.png").write_bytes(good)
     assert not describe(model, paths, output).faults
     assert "00.png" in _vectors(output)
@@ -519,8 +523,7 @@ def test_parts_of_another_making_are_refused_until_told(
     make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
 ) -> None:
     paths, output = listed([photographs]), tmp_path / "o.npz"
-    with pytest.raises(_Stop):
-        describe(opened(make_onnx(), batch=1), paths, output, _Stopping(7), shard=2)
+    _stopped(opened(make_onnx(), batch=1), paths, output, after=7, shard=2)
     smaller = opened(make_onnx(), resize=Resize(longer_side=16))
     with pytest.raises(DescriptorsError, match="another resize"):
         describe(smaller, paths, output)
@@ -532,8 +535,7 @@ def test_damaged_parts_are_refused(
     damaged: str, make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
 ) -> None:
     model, paths, output = opened(make_onnx(), batch=1), listed([photographs]), tmp_path / "o.npz"
-    with pytest.raises(_Stop):
-        describe(model, paths, output, _Stopping(7), shard=2)
+    _stopped(model, paths, output, after=7, shard=2)
     (tmp_path / "o.npz.parts" / damaged).write_bytes(b"{")
     with pytest.raises(DescriptorsError, match=damaged):
         describe(model, paths, output)
@@ -545,8 +547,7 @@ def test_a_part_that_changed_on_the_disk_is_refused(
 ) -> None:
     """Its numbers are others: the checksum says so."""
     model, paths, output = opened(make_onnx(), batch=1), listed([photographs]), tmp_path / "o.npz"
-    with pytest.raises(_Stop):
-        describe(model, paths, output, _Stopping(7), shard=3)
+    _stopped(model, paths, output, after=7, shard=3)
     part = tmp_path / "o.npz.parts" / "000000.npz"
     content, row = part.read_bytes(), results.read(part).vectors[1].tobytes()
     assert content.count(row) == 1
@@ -560,8 +561,7 @@ def test_a_part_is_of_the_images_as_they_are(
 ) -> None:
     os.utime(photographs / "04.png", (4e9, 4e9))  # a clock that was wrong, in 2096
     model, paths, output = opened(make_onnx(), batch=1), listed([photographs]), tmp_path / "o.npz"
-    with pytest.raises(_Stop):
-        describe(model, paths, output, _Stopping(7), shard=3)
+    _stopped(model, paths, output, after=7, shard=3)
     (photographs / "01.png").write_bytes((photographs / "08.png").read_bytes())
     made = describe(model, paths, output)
     assert (made.new, made.before) == (6, 5)
@@ -583,8 +583,7 @@ def test_parts_of_which_none_was_finished_bind_nobody(
     make_onnx: MakeOnnx, photographs: Path, tmp_path: Path
 ) -> None:
     paths, output = listed([photographs]), tmp_path / "o.npz"
-    with pytest.raises(_Stop):
-        describe(opened(make_onnx(), batch=1), paths, output, _Stopping(2), shard=3)
+    _stopped(opened(make_onnx(), batch=1), paths, output, after=2, shard=3)
     assert describe(opened(make_onnx(), resize=Resize(size=(8, 9))), paths, output).new == 11
 
 

@@ -530,6 +530,12 @@ def test_what_a_kill_left_goes(folder: Path) -> None:
     assert _files(out) == before | {".model.keras.keras": b"half"}
     assert main(_arguments(folder)) == 0
     assert not (out / ".model.keras.keras").exists()
+    # Left by a restart that was killed after its first checkpoint: it does not come back.
+    (out / ".before").mkdir()
+    (out / ".before" / "model_white.keras").write_bytes(b"older")
+    before = {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
+    assert main(_arguments(folder, "--restart", "--train-from", "bogus")) == 1
+    assert _files(out) == before
 
 
 def test_a_restart_waits_for_no_other_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

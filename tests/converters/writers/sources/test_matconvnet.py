@@ -94,6 +94,47 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
 # --- the layout -----------------------------------------------------------------------------
 
 
+#: Some layers of the small net, as `_struct` gives them.
+LAYERS: dict[str, dict[str, Any]] = {
+    "conv1_1": {
+        "type": "conv",
+        "name": "conv1_1",
+        "weights": [("float32", (3, 3, 3, 8)), ("float32", (1, 8))],
+        "precious": [[0]],
+        "opts": [],
+        "pad": [[1.0] * 4],
+        "stride": [[1.0, 1.0]],
+        "dilate": [[1.0, 1.0]],
+    },
+    "relu1_1": {
+        "type": "relu",
+        "name": "relu1_1",
+        "weights": [],
+        "precious": [[0]],
+        "leak": [[0.0]],
+    },
+    "pool1": {
+        "type": "pool",
+        "name": "pool1",
+        "weights": [],
+        "precious": [[0]],
+        "opts": [],
+        "method": "max",
+        "pool": [[2.0, 2.0]],
+        "stride": [[2.0, 2.0]],
+        "pad": PLAIN,
+    },
+    "preL2": {
+        "type": "normalize",
+        "name": "preL2",
+        "weights": [],
+        "precious": [[0]],
+        "param": [[32.0, 1e-12, 1.0, 0.5]],
+    },
+    "postL2": {"type": "custom", "name": "postL2", "weights": [], "precious": [[0]]},
+}
+
+
 def test_layers_are_structs_in_the_layout_of_vl_simplenn_tidy(tmp_path: Path) -> None:
     path = tmp_path / "net.mat"
     matconvnet.write(mini(), path)
@@ -101,45 +142,7 @@ def test_layers_are_structs_in_the_layout_of_vl_simplenn_tidy(tmp_path: Path) ->
     layers = {str(cell[0, 0].name[0]): _struct(cell[0, 0]) for cell in net.layers.ravel()}
     assert list(layers) == [layer.name for layer in mini().layers]
     assert net.layers.shape == (1, 35)
-    ours = {name: layers[name] for name in ("conv1_1", "relu1_1", "pool1", "preL2", "postL2")}
-    assert ours == {
-        "conv1_1": {
-            "type": "conv",
-            "name": "conv1_1",
-            "weights": [("float32", (3, 3, 3, 8)), ("float32", (1, 8))],
-            "precious": [[0]],
-            "opts": [],
-            "pad": [[1.0] * 4],
-            "stride": [[1.0, 1.0]],
-            "dilate": [[1.0, 1.0]],
-        },
-        "relu1_1": {
-            "type": "relu",
-            "name": "relu1_1",
-            "weights": [],
-            "precious": [[0]],
-            "leak": [[0.0]],
-        },
-        "pool1": {
-            "type": "pool",
-            "name": "pool1",
-            "weights": [],
-            "precious": [[0]],
-            "opts": [],
-            "method": "max",
-            "pool": [[2.0, 2.0]],
-            "stride": [[2.0, 2.0]],
-            "pad": PLAIN,
-        },
-        "preL2": {
-            "type": "normalize",
-            "name": "preL2",
-            "weights": [],
-            "precious": [[0]],
-            "param": [[32.0, 1e-12, 1.0, 0.5]],
-        },
-        "postL2": {"type": "custom", "name": "postL2", "weights": [], "precious": [[0]]},
-    }
+    assert {name: layers[name] for name in LAYERS} == LAYERS
     assert layers["vlad:core"] == {
         "type": "custom",
         "name": "vlad:core",
